@@ -1,0 +1,30 @@
+"""Which journal partition an identifier lives in: Kafka's Java-compatible murmur2.
+
+librdkafka calls it ``murmur2_random``; its own default is CRC32. Golden vectors are in schemas/vectors.
+"""
+
+from __future__ import annotations
+
+_MASK = 0xFFFFFFFF
+_M = 0x5BD1E995
+_SEED = 0x9747B28C
+
+
+def murmur2(key: bytes) -> int:
+    """The 32-bit hash of Kafka's Java client, as an unsigned int."""
+    length = len(key)
+    h = (_SEED ^ length) & _MASK
+    whole = length & ~3
+    for start in range(0, whole, 4):
+        k = int.from_bytes(key[start : start + 4], "little") * _M & _MASK
+        k = (k ^ (k >> 24)) * _M & _MASK
+        h = (h * _M & _MASK) ^ k
+    if length != whole:
+        h = (h ^ int.from_bytes(key[whole:], "little")) * _M & _MASK
+    h = (h ^ (h >> 13)) * _M & _MASK
+    return h ^ (h >> 15)
+
+
+def partition_of(identifier: str, partitions: int) -> int:
+    """The partition of an identifier in a journal of ``partitions`` partitions."""
+    return (murmur2(identifier.encode()) & 0x7FFFFFFF) % partitions

@@ -1,0 +1,204 @@
+"""The one place that reads the environment.
+
+Every setting is a row of ``SETTINGS``: its variable, how to read it, its default and one sentence. ``Settings.load``
+validates them as a whole and reports every fault at once. Secrets are wrapped so that no log, repr or traceback
+shows them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.domain.limits import FoldRules
+from pipeline.errors import SettingsError
+
+_DURATION = re.compile(r"^(\d+)(ms|s|m|h|d)$")
+_UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+class Secret:
+    """A string that prints as stars."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret(***)" if self._text else "Secret()"
+
+    __str__ = __repr__
+
+
+def _duration_ms(text: str) -> int:
+    match = _DURATION.match(text)
+    if not match:
+        raise ValueError("a whole number with a unit: 500ms, 30s, 5m, 24h or 35d")
+    return int(match[1]) * _UNIT_MS[match[2]]
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+            raise ValueError(f"a whole number from {low} to {high}")
+        return int(text)
+
+    return read
+
+
+def _namespace(text: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", text):
+        raise ValueError("1 to 40 of a-z, 0-9 and _, beginning with a letter")
+    return text
+
+
+def _servers(text: str) -> str:
+    if not all(re.fullmatch(r"[^\s:,]+:\d{1,5}", part) for part in text.split(",")):
+        raise ValueError("host:port, several separated by commas")
+    return text
+
+
+def _http_url(text: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", text):
+        raise ValueError("a URL that begins with http:// or https://")
+    return text.rstrip("/")
+
+
+def _one_of(*names: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in names:
+            raise ValueError("one of " + ", ".join(names))
+        return text
+
+    return read
+
+
+def _switch(text: str) -> bool:
+    if text not in ("on", "off"):
+        raise ValueError("on or off")
+    return text == "on"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Setting:
+    """One row: the field of Settings, its variable, how it is read, its default text and what it means."""
+
+    field: str
+    variable: str
+    read: Callable[[str], Any]
+    default: str
+    meaning: str
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("namespace", "METERLINE_NAMESPACE", _namespace, "meterline", "prefix of topics, groups, state and ClickHouse database; one deployment is one account"),
+    Setting("kafka", "METERLINE_KAFKA", _servers, "127.0.0.1:9092", "Kafka bootstrap servers"),
+    Setting("kafka_security", "METERLINE_KAFKA_SECURITY", _one_of("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"), "PLAINTEXT", "Kafka security protocol"),
+    Setting("kafka_mechanism", "METERLINE_KAFKA_MECHANISM", _one_of("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"), "SCRAM-SHA-512", "SASL mechanism"),
+    Setting("kafka_user", "METERLINE_KAFKA_USER", str, "", "SASL user"),
+    Setting("kafka_password", "METERLINE_KAFKA_PASSWORD", Secret, "", "SASL password"),
+    Setting("kafka_ca", "METERLINE_KAFKA_CA", str, "", "file of the CA certificates that sign the brokers'; empty for the system's"),
+    Setting("schema_registry", "METERLINE_SCHEMA_REGISTRY", lambda text: _http_url(text) if text else "", "", "URL of a Confluent schema registry; empty for Avro single-object encoding"),
+    Setting("clickhouse", "METERLINE_CLICKHOUSE", _http_url, "http://127.0.0.1:8123", "URL of ClickHouse's HTTP interface"),
+    Setting("clickhouse_user", "METERLINE_CLICKHOUSE_USER", str, "default", "ClickHouse user"),
+    Setting("clickhouse_password", "METERLINE_CLICKHOUSE_PASSWORD", Secret, "", "ClickHouse password"),
+    Setting("state", "METERLINE_STATE", Path, "meterline-state", "directory of this worker's own RocksDB stores"),
+    Setting("snapshots", "METERLINE_SNAPSHOTS", str, "", "fsspec URL of the snapshot store, for example file:///var/lib/meterline/snapshots or s3://bucket/prefix; empty for none"),
+    Setting("snapshot_every_ms", "METERLINE_SNAPSHOT_EVERY", _duration_ms, "5m", "how often a partition's state is copied to the snapshot store"),
+    Setting("partitions", "METERLINE_PARTITIONS", _whole(1, 1_000), "8", "journal partitions, fixed when the topics are created"),
+    Setting("replication", "METERLINE_REPLICATION", _whole(1, 7), "1", "replicas of each topic when it is created"),
+    Setting("max_past_ms", "METERLINE_MAX_EVENT_AGE", _duration_ms, "35d", "how old an event may be when it is appended; part of the fold's version"),
+    Setting("max_ahead_ms", "METERLINE_MAX_EVENT_AHEAD", _duration_ms, "5m", "how far in the future an event may be; part of the fold's version"),
+    Setting("cancel_window_ms", "METERLINE_CANCEL_WINDOW", lambda text: _duration_ms(text) if text else None, "", "how long after its append an event can be taken back; empty for as long as identifiers are remembered; part of the fold's version"),
+    Setting("flush_every_ms", "METERLINE_FLUSH_EVERY", _duration_ms, "250ms", "longest time the worker holds folded records before it publishes"),
+    Setting("flush_records", "METERLINE_FLUSH_RECORDS", _whole(1, 5_000_000), "200000", "most records the worker holds before it publishes"),
+    Setting("sink_every_ms", "METERLINE_SINK_EVERY", _duration_ms, "500ms", "longest time the sink gathers rows before an insert"),
+    Setting("sink_rows", "METERLINE_SINK_ROWS", _whole(1, 1_000_000), "50000", "most rows in one insert"),
+    Setting("event_log", "METERLINE_EVENT_LOG", _switch, "on", "whether the sink copies the journal into meter_events"),
+    Setting("session_timeout_ms", "METERLINE_SESSION_TIMEOUT", _duration_ms, "10s", "how long a silent worker or sink keeps its partitions"),
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings of one process. Times are int milliseconds."""
+
+    namespace: str
+    kafka: str
+    kafka_security: str
+    kafka_mechanism: str
+    kafka_user: str
+    kafka_password: Secret
+    kafka_ca: str
+    schema_registry: str
+    clickhouse: str
+    clickhouse_user: str
+    clickhouse_password: Secret
+    state: Path
+    snapshots: str
+    snapshot_every_ms: int
+    partitions: int
+    replication: int
+    max_past_ms: int
+    max_ahead_ms: int
+    cancel_window_ms: int | None
+    flush_every_ms: int
+    flush_records: int
+    sink_every_ms: int
+    sink_rows: int
+    event_log: bool
+    session_timeout_ms: int
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str]) -> Settings:
+        """Read every setting from ``environ``. Raises SettingsError that names each faulty or unknown variable."""
+        known = {setting.variable for setting in SETTINGS}
+        faults = [
+            f"{name}: no such setting"
+            for name in sorted(environ)
+            if name.startswith("METERLINE_") and name not in known and name not in UNREAD
+        ]
+        values: dict[str, Any] = {}
+        for setting in SETTINGS:
+            text = environ.get(setting.variable) or setting.default
+            try:
+                values[setting.field] = setting.read(text)
+            except ValueError as error:
+                faults.append(f"{setting.variable}: expected {error}")
+        if not faults:
+            try:
+                FoldRules(values["max_past_ms"], values["max_ahead_ms"], values["cancel_window_ms"])
+            except ValueError as error:
+                faults.append(f"METERLINE_MAX_EVENT_AGE, METERLINE_MAX_EVENT_AHEAD, METERLINE_CANCEL_WINDOW: {error}")
+        if faults:
+            raise SettingsError("settings: " + "; ".join(faults))
+        return cls(**values)
+
+    @property
+    def rules(self) -> FoldRules:
+        return FoldRules(self.max_past_ms, self.max_ahead_ms, self.cancel_window_ms)
+
+    @property
+    def librdkafka(self) -> dict[str, str]:
+        """How every confluent-kafka client of this process connects."""
+        config = {"bootstrap.servers": self.kafka, "security.protocol": self.kafka_security}
+        if self.kafka_security.startswith("SASL"):
+            config |= {
+                "sasl.mechanism": self.kafka_mechanism,
+                "sasl.username": self.kafka_user,
+                "sasl.password": self.kafka_password.reveal(),
+            }
+        if self.kafka_ca:
+            config["ssl.ca.location"] = self.kafka_ca
+        return config
+
+
+UNREAD = frozenset({"METERLINE_HOME"})
+"""Variables that belong to the laptop stack and the command line, not to a process's settings."""

@@ -97,6 +97,7 @@ class Setting:
     meaning: str
 
 
+# fmt: off
 SETTINGS: tuple[Setting, ...] = (
     Setting("namespace", "METERLINE_NAMESPACE", _namespace, "meterline", "prefix of topics, groups, state and ClickHouse database; one deployment is one account"),
     Setting("kafka", "METERLINE_KAFKA", _servers, "127.0.0.1:9092", "Kafka bootstrap servers"),
@@ -124,6 +125,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("event_log", "METERLINE_EVENT_LOG", _switch, "on", "whether the sink copies the journal into meter_events"),
     Setting("session_timeout_ms", "METERLINE_SESSION_TIMEOUT", _duration_ms, "10s", "how long a silent worker or sink keeps its partitions"),
 )
+# fmt: on
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

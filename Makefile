@@ -1,0 +1,59 @@
+# Needs python3.11 or newer, java 17 or newer and maven; everything else comes into .venv at the locked versions.
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format bench up stop clean lock
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+UV := $(BIN)/uv
+
+help:  ## these lines
+	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/make \1\t\2/p' Makefile | expand -t 16
+
+install: $(INSTALLED)  ## the locked dependencies and the meterline command into .venv
+
+# uv takes a quarter of pip's time, but only pip knows the package index that this machine may have been given.
+$(INSTALLED): requirements.lock requirements-uv.lock pyproject.toml
+	@echo "Installing the locked dependencies into $(VENV): about 15 seconds with a quick network"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock \
+		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@touch $(INSTALLED)
+
+demo: $(INSTALLED)  ## a year of departures from New York, metered and proven; leaves the stack running
+	@$(BIN)/meterline demo
+
+up: $(INSTALLED)  ## the whole stack on this machine, in the background
+	@$(BIN)/meterline up --detach
+
+stop: $(INSTALLED)  ## stop the stack that demo or up left running; its data stays in .meterline
+	@$(BIN)/meterline down
+
+test: $(INSTALLED)  ## all tests, on a stack of their own
+	@$(BIN)/python -m pytest
+
+lint: $(INSTALLED)  ## style, types and the direction of imports
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(INSTALLED)  ## put the code into its form
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(INSTALLED)  ## records per second of every part, as a table and JSON in benchmarks/results
+	@$(BIN)/python -m benchmarks
+
+lock: $(INSTALLED)  ## choose versions anew and write the lock files
+	@echo hatchling==1.27.0 | $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --upgrade --extra local --extra demo --extra test \
+		--output-file requirements.lock pyproject.toml -
+	@echo uv | $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --upgrade --output-file requirements-uv.lock -
+
+clean:  ## remove caches and the environment; data in .meterline stays
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist

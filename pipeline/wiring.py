@@ -1,0 +1,47 @@
+"""The one place of assembly: settings in, connected parts out.
+
+Imports stand inside the functions, so that a command pays only for what it uses.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.errors import SettingsError
+from pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from pipeline.codec.records import Codec
+
+HOME_DEFAULT = ".meterline"
+
+
+def home_of(environ: Mapping[str, str]) -> Path:
+    """The directory of the laptop stack: METERLINE_HOME, else .meterline in the working directory."""
+    return Path(environ.get("METERLINE_HOME") or HOME_DEFAULT)
+
+
+def settings_environ(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The METERLINE_* variables in force: those of the environment, else those that the laptop stack wrote down."""
+    given = os.environ if environ is None else environ
+    mine = {name: text for name, text in given.items() if name.startswith("METERLINE_")}
+    return {**_written_by_stack(home_of(given) / "env"), **mine}
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Settings in force. Raises SettingsError that lists every fault."""
+    return Settings.load(settings_environ(environ))
+
+
+def _written_by_stack(path: Path) -> dict[str, str]:
+    try:
+        lines = path.read_text().splitlines()
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
+    pairs = (line.removeprefix("export ").partition("=") for line in lines if line and not line.startswith("#"))
+    return {name: text.strip("'\"") for name, _, text in pairs if name.startswith("METERLINE_")}

@@ -5,6 +5,7 @@ MeterlineError
 │   └── SettingsError   the environment's settings, all faults at once
 ├── UndecodableRecord   a record nobody can read: becomes a disposition and a dead letter
 ├── Refusal             fail closed: going on would risk the numbers; the message names the command that mends it
+├── PublishFailed       Kafka refused a record for good: nothing that depends on it may be committed
 └── Unavailable         a dependency is away: try again
 """
 
@@ -38,6 +39,10 @@ class UndecodableRecord(MeterlineError):
 
 class Refusal(MeterlineError):
     """The worker or a command refuses to go on because the answer could be wrong (invariant 8)."""
+
+
+class PublishFailed(MeterlineError):
+    """Kafka refused one or more records for good, or gave them up after the delivery timeout."""
 
 
 class Unavailable(MeterlineError):

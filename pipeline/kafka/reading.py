@@ -1,0 +1,91 @@
+"""Reading a topic outside any consumer group: for people who want to look, never for processing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple
+
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
+
+from pipeline.errors import Unavailable, UsageError
+
+ANSWER_TIMEOUT_S = 10.0
+POLL_S = 0.2
+
+Start = Literal["beginning", "end"] | int
+"""Where to begin in each partition; a number is an offset."""
+
+
+class Record(NamedTuple):
+    """A record as it stands in the log."""
+
+    partition: int
+    offset: int
+    appended_at_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, str | bytes | None], ...]
+
+
+def read(
+    config: Mapping[str, Any], topic: str, start: Start, *, partition: int | None = None, follow: bool = False
+) -> Iterator[Record]:
+    """The committed records of a topic, each partition in its order.
+
+    ``follow`` waits for more at the end of the log; else the end is the end. Raises UsageError when there is no such
+    topic or partition, Unavailable when Kafka does not answer.
+    """
+    consumer = Consumer(
+        {
+            **config,
+            "group.id": "meterline-reading",  # the client asks for one; nothing is ever committed to it
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "enable.partition.eof": not follow,
+            "auto.offset.reset": "earliest",
+            "isolation.level": "read_committed",
+        }
+    )
+    try:
+        partitions = _partitions(consumer, topic, partition)
+        offset = {"beginning": OFFSET_BEGINNING, "end": OFFSET_END}.get(str(start), start)
+        consumer.assign([TopicPartition(topic, number, int(offset)) for number in partitions])
+        yield from _records(consumer, open_ends=set(partitions))
+    finally:
+        consumer.close()
+
+
+def _partitions(consumer: Consumer, topic: str, only: int | None) -> list[int]:
+    try:
+        known = consumer.list_topics(topic, timeout=ANSWER_TIMEOUT_S).topics[topic]
+    except KafkaException as error:
+        raise Unavailable(f"Kafka does not answer: {error.args[0].str()}") from error
+    if known.error is not None or not known.partitions:
+        raise UsageError(f"there is no topic {topic}; `meterline topics create` makes the namespace's topics")
+    numbers = sorted(known.partitions)
+    if only is None:
+        return numbers
+    if only not in numbers:
+        raise UsageError(f"{topic} has partitions 0 to {numbers[-1]}, not {only}")
+    return [only]
+
+
+def _records(consumer: Consumer, open_ends: set[int]) -> Iterator[Record]:
+    while open_ends:
+        message = consumer.poll(POLL_S)
+        if message is None:
+            continue
+        error = message.error()
+        if error is None:
+            yield Record(
+                message.partition() or 0,
+                message.offset() or 0,
+                message.timestamp()[1],
+                message.key(),
+                message.value(),
+                tuple(dict(message.headers() or ()).items()),
+            )
+        elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  # librdkafka's own codes begin like this
+            open_ends.discard(message.partition() or 0)
+        elif error.code() == KafkaError._ALL_BROKERS_DOWN or (error.code() > 0 and not error.retriable()):  # noqa: SLF001
+            raise Unavailable(f"Kafka: {error.str()}")

@@ -1,0 +1,119 @@
+"""A Faust app on the batch transport, and how one of our processes runs it.
+
+Settings that are not obvious: acks are tracked per batch; the poll interval is a day because a process that waits for
+ClickHouse is alive (its heartbeats say so); no table, no web server, no leader topic.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import ssl
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import faust
+from yarl import URL
+
+from pipeline.errors import MeterlineError
+from pipeline.stream.transport import BatchTransport, PassSchema
+
+EXIT_REFUSED = 1
+EXIT_CRASHED = 70
+"""An unexpected exception: the supervisor starts the process again, and it recovers as after kill -9."""
+
+log = logging.getLogger("meterline")
+
+_DAY_S = 86_400.0
+
+
+class BatchApp(faust.App):  # type: ignore[misc]
+    def _new_transport(self) -> BatchTransport:
+        return BatchTransport(self.conf.broker_consumer, self)
+
+
+def stream_app(
+    group: str, kafka: Mapping[str, str], *, session_timeout_ms: int, batch_records: int, work_dir: Path
+) -> faust.App:
+    """A Faust app in consumer group ``group``.
+
+    ``kafka`` is a librdkafka configuration (``Settings.librdkafka``); ``batch_records`` bounds a batch.
+    """
+    asyncio.set_event_loop(asyncio.new_event_loop())  # one loop for everything Faust makes from here on
+    return BatchApp(
+        group,
+        broker=[URL(f"kafka://{server}") for server in kafka["bootstrap.servers"].split(",")],
+        broker_credentials=_credentials(kafka),
+        key_serializer="raw",
+        value_serializer="raw",
+        store="memory://",
+        datadir=str(work_dir),
+        web_enabled=False,
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+        table_standby_replicas=0,
+        stream_wait_empty=False,
+        stream_buffer_maxsize=8,
+        broker_max_poll_records=batch_records,
+        broker_max_poll_interval=_DAY_S,
+        broker_session_timeout=session_timeout_ms / 1000,
+        broker_heartbeat_interval=session_timeout_ms / 1000 / 3,
+        broker_request_timeout=max(90.0, session_timeout_ms / 1000),
+        broker_rebalance_timeout=60.0,
+        broker_commit_interval=1.0,
+        broker_commit_livelock_soft_timeout=_DAY_S,
+        stream_processing_timeout=_DAY_S,
+        consumer_max_fetch_size=8 * 2**20,
+        consumer_auto_offset_reset="earliest",
+        worker_redirect_stdouts=False,
+    )
+
+
+def journal_topic(app: faust.App, name: str) -> Any:
+    """A topic whose agents receive RecordBatch values."""
+    return app.topic(name, schema=PassSchema(key_serializer="raw", value_serializer="raw"))
+
+
+def _credentials(kafka: Mapping[str, str]) -> Any:
+    protocol = kafka.get("security.protocol", "PLAINTEXT")
+    context = None
+    if protocol.endswith("SSL"):
+        context = ssl.create_default_context(cafile=kafka.get("ssl.ca.location"))
+    if protocol.startswith("SASL"):
+        return faust.SASLCredentials(
+            mechanism=kafka["sasl.mechanism"],
+            username=kafka["sasl.username"],
+            password=kafka["sasl.password"],
+            ssl_context=context,
+        )
+    return faust.SSLCredentials(context) if context else None
+
+
+def end_process(error: BaseException) -> None:
+    """Say why and stop at once. Safe at any point: a start after this is a recovery as after kill -9."""
+    if isinstance(error, MeterlineError):
+        log.error("stopped: %s", error)
+        code = EXIT_REFUSED
+    else:
+        log.error("crashed", exc_info=error)
+        code = EXIT_CRASHED
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def run_app(app: faust.App, on_start: Callable[[], None] | None = None) -> None:
+    """Run until SIGTERM or SIGINT; ends the process with a non-zero code on any unexpected exception."""
+    worker = faust.Worker(app, loop=asyncio.get_event_loop(), loglevel="WARNING", override_logging=False, redirect_stdouts=False)
+    worker.spinner = None
+    try:
+        if on_start is not None:
+            on_start()
+        worker.execute_from_commandline()
+    except SystemExit:
+        raise
+    except BaseException as error:  # the process's outermost frame: whatever comes here ends it
+        end_process(error)

@@ -8,7 +8,7 @@ from pipeline.domain.limits import VALUE_PRECISION, VALUE_SCALE, VALUE_UNIT
 
 WHOLE_DIGITS_MAX = VALUE_PRECISION - VALUE_SCALE
 
-_VALUE = re.compile(r"(-?)([0-9]{1,%d})(?:\.([0-9]{1,%d}))?" % (WHOLE_DIGITS_MAX, VALUE_SCALE), re.ASCII)
+_VALUE = re.compile(rf"(-?)([0-9]{{1,{WHOLE_DIGITS_MAX}}})(?:\.([0-9]{{1,{VALUE_SCALE}}}))?")
 
 VALUE_GRAMMAR = (
     f"digits with an optional minus and at most {WHOLE_DIGITS_MAX} digits before and {VALUE_SCALE} after a point; "
@@ -22,7 +22,7 @@ def value_of(text: str) -> int:
     if match is None:
         raise ValueError(f"a value is {VALUE_GRAMMAR}")
     sign, whole, fraction = match.groups()
-    scaled = int(whole) * VALUE_UNIT + int((fraction or "").ljust(VALUE_SCALE, "0"))
+    scaled: int = int(whole) * VALUE_UNIT + int((fraction or "").ljust(VALUE_SCALE, "0"))
     return -scaled if sign else scaled
 
 

@@ -214,9 +214,10 @@ def scaled_value(value: Value) -> int:
         why = "a float is not exact (0.1 is not a tenth): pass a str or a Decimal" if isinstance(value, float) else ""
         raise UsageError(f"value: {type(value).__name__} is not accepted; {why or 'pass an int, a Decimal or a str'}")
     if isinstance(value, int):
-        if not -VALUE_BOUND < value * VALUE_UNIT < VALUE_BOUND:
+        scaled: int = value * VALUE_UNIT
+        if not -VALUE_BOUND < scaled < VALUE_BOUND:
             raise UsageError(f"value: too large; a value is {VALUE_GRAMMAR}")
-        return value * VALUE_UNIT
+        return scaled
     try:
         return value_of(f"{value:f}" if isinstance(value, Decimal) else value)
     except ValueError as error:

@@ -6,15 +6,17 @@ Imports stand inside the functions, so that a command pays only for what it uses
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import SettingsError
 from pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from pipeline.codec.records import Codec
+    from pipeline.kafka.producer import DeliveryError, Publisher
+    from pipeline.kafka.topics import Topics
 
 HOME_DEFAULT = ".meterline"
 
@@ -34,6 +36,36 @@ def settings_environ(environ: Mapping[str, str] | None = None) -> dict[str, str]
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Settings in force. Raises SettingsError that lists every fault."""
     return Settings.load(settings_environ(environ))
+
+
+def topics(settings: Settings) -> Topics:
+    """The names of the namespace's topics and groups."""
+    from pipeline.kafka.topics import Topics
+
+    return Topics(settings.namespace)
+
+
+def codec(settings: Settings) -> Codec:
+    """Writes Confluent framing where a schema registry is set, else Avro single-object encoding; reads both."""
+    from pipeline.codec.records import Codec
+    from pipeline.codec.registry import SchemaRegistry
+
+    return Codec(SchemaRegistry(settings.schema_registry) if settings.schema_registry else None)
+
+
+def quiet_kafka(settings: Settings) -> dict[str, Any]:
+    """How a command connects: librdkafka keeps its own log lines to itself, the command says what is wrong."""
+    return {**settings.librdkafka, "log_level": 0}
+
+
+def publisher(settings: Settings, on_error: Callable[[DeliveryError], None] | None = None) -> Publisher:
+    """Raises Unavailable when Kafka does not answer and Refusal when topics are missing, before anything is sent."""
+    from pipeline.kafka.producer import Publisher
+    from pipeline.kafka.reading import partitions_of
+
+    for topic in (topics(settings).journal, topics(settings).adjustments):
+        partitions_of(quiet_kafka(settings), topic)
+    return Publisher(quiet_kafka(settings), on_error)
 
 
 def _written_by_stack(path: Path) -> dict[str, str]:

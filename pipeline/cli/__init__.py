@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from pipeline.cli import demo, operate
+from pipeline.cli import demo, operate, publish
 from pipeline.errors import MeterlineError, Unavailable
 
 EXIT_FAILED = 1
@@ -100,6 +100,9 @@ def root(
 
 
 app.command(rich_help_panel=_RUNNING)(demo.demo)
+app.command(rich_help_panel=_RUNNING)(publish.emit)
+app.command(rich_help_panel=_RUNNING)(publish.adjust)
+app.command(rich_help_panel=_READING)(operate.tail)
 app.command(rich_help_panel=_PARTS)(operate.worker)
 app.command(rich_help_panel=_PARTS)(operate.sink)
 app.add_typer(operate.topics, name="topics", rich_help_panel=_PARTS)

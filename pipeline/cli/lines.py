@@ -1,4 +1,4 @@
-"""Files of usage as rows: JSON lines or CSV, read line by line, so that a bad line never hides the good ones after it."""
+"""Files of usage as rows: JSON lines or CSV, read so that a bad line never hides the good ones after it."""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import enum
+import itertools
 from typing import Annotated, Any
 
 import typer
@@ -107,3 +109,53 @@ def sink() -> None:
     Example:  METERLINE_CLICKHOUSE=http://clickhouse:8123 meterline sink
     """
     wiring.run_sink(wiring.load_settings())
+
+
+class TopicName(enum.StrEnum):
+    """What ``tail`` can follow, by the names of ``Topics``."""
+
+    JOURNAL = "journal"
+    ADJUSTMENTS = "adjustments"
+    SUMMARIES = "summaries"
+    DISPOSITIONS = "dispositions"
+    CATALOG = "catalog"
+    DEAD_LETTERS = "dead-letters"
+
+
+def tail(
+    topic: Annotated[TopicName, typer.Argument(help="Which of the namespace's topics.")],
+    start: Annotated[
+        str, typer.Option("--from", metavar="beginning|end|OFFSET", help="Where to begin in each partition.")
+    ] = "end",
+    partition: Annotated[int | None, typer.Option(min=0, help="Only this partition.")] = None,
+    follow: Annotated[bool, typer.Option(help="Wait for more at the end of the log.")] = True,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Stop after this many records.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line; values as exact text.")] = False,
+) -> None:
+    """Follow a topic, decoded. Ctrl-C stops.
+
+    Each line begins with partition:offset and the time at which the broker
+    appended the record. Reads beside all consumer groups and disturbs nobody.
+
+    \b
+    Examples:
+      meterline tail journal
+      meterline tail dispositions --from beginning --no-follow --json
+      meterline tail journal --partition 3 --from 1200 -n 5
+    """
+    from pipeline.cli import records
+    from pipeline.kafka.reading import read
+    from pipeline.kafka.topics import Topics
+
+    begin: Any = start if start in ("beginning", "end") else None
+    if begin is None:
+        if not start.isascii() or not start.isdigit():
+            raise UsageError(f"--from is beginning, end or an offset, not {start!r}")
+        begin = int(start)
+    settings = wiring.load_settings()
+    name = getattr(Topics(settings.namespace), topic.value.replace("-", "_"))
+    show = records.as_json if as_json else records.as_line
+    decode = records.decoder(topic.value, wiring.codec(settings))
+    with contextlib.closing(read(wiring.quiet_kafka(settings), name, begin, partition=partition, follow=follow)) as log:
+        for record in itertools.islice(log, limit):
+            typer.echo(show(record, decode(record)))

@@ -1,13 +1,11 @@
-"""Times as text and as int milliseconds since the epoch, UTC. Text always says its zone: a guess would be an hour off."""
+"""Times as text and as int milliseconds since the epoch, UTC. Text says its zone: a guess would be hours off."""
 
 from __future__ import annotations
 
 import datetime
 import re
 
-_RFC3339 = re.compile(
-    r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?(?:[Zz]|[+-]\d{2}:\d{2})", re.ASCII
-)
+_RFC3339 = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?(?:[Zz]|[+-]\d{2}:\d{2})", re.ASCII)
 _WHOLE_MS = re.compile(r"-?\d{1,15}", re.ASCII)
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _MS = datetime.timedelta(milliseconds=1)

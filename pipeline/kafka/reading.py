@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Any, Literal, NamedTuple
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 
-from pipeline.errors import Unavailable, UsageError
+from pipeline.errors import Refusal, Unavailable, UsageError
 
-ANSWER_TIMEOUT_S = 10.0
+ANSWER_TIMEOUT_S = 5.0
 POLL_S = 0.2
 
 Start = Literal["beginning", "end"] | int
@@ -29,12 +30,13 @@ class Record(NamedTuple):
 
 def read(
     config: Mapping[str, Any], topic: str, start: Start, *, partition: int | None = None, follow: bool = False
-) -> Iterator[Record]:
+) -> Generator[Record, None, None]:
     """The committed records of a topic, each partition in its order.
 
-    ``follow`` waits for more at the end of the log; else the end is the end. Raises UsageError when there is no such
-    topic or partition, Unavailable when Kafka does not answer.
+    ``follow`` waits for more at the end of the log; else the end is the end. Raises Refusal when there is no such
+    topic, UsageError when it has no such partition, Unavailable when Kafka does not answer.
     """
+    partitions = _partitions(config, topic, partition)
     consumer = Consumer(
         {
             **config,
@@ -47,7 +49,6 @@ def read(
         }
     )
     try:
-        partitions = _partitions(consumer, topic, partition)
         offset = {"beginning": OFFSET_BEGINNING, "end": OFFSET_END}.get(str(start), start)
         consumer.assign([TopicPartition(topic, number, int(offset)) for number in partitions])
         yield from _records(consumer, open_ends=set(partitions))
@@ -55,14 +56,21 @@ def read(
         consumer.close()
 
 
-def _partitions(consumer: Consumer, topic: str, only: int | None) -> list[int]:
+def partitions_of(config: Mapping[str, Any], topic: str) -> list[int]:
+    """The numbers of a topic's partitions. Raises Refusal when there is no such topic, Unavailable without answer."""
+    client = AdminClient(dict(config))
     try:
-        known = consumer.list_topics(topic, timeout=ANSWER_TIMEOUT_S).topics[topic]
+        known = client.list_topics(topic, timeout=ANSWER_TIMEOUT_S).topics[topic]
     except KafkaException as error:
-        raise Unavailable(f"Kafka does not answer: {error.args[0].str()}") from error
+        servers = config.get("bootstrap.servers")
+        raise Unavailable(f"Kafka at {servers} does not answer within {ANSWER_TIMEOUT_S:g} s") from error
     if known.error is not None or not known.partitions:
-        raise UsageError(f"there is no topic {topic}; `meterline topics create` makes the namespace's topics")
-    numbers = sorted(known.partitions)
+        raise Refusal(f"there is no topic {topic} yet: run `meterline topics create`")
+    return sorted(known.partitions)
+
+
+def _partitions(config: Mapping[str, Any], topic: str, only: int | None) -> list[int]:
+    numbers = partitions_of(config, topic)
     if only is None:
         return numbers
     if only not in numbers:
@@ -70,7 +78,7 @@ def _partitions(consumer: Consumer, topic: str, only: int | None) -> list[int]:
     return [only]
 
 
-def _records(consumer: Consumer, open_ends: set[int]) -> Iterator[Record]:
+def _records(consumer: Consumer, open_ends: set[int]) -> Generator[Record, None, None]:
     while open_ends:
         message = consumer.poll(POLL_S)
         if message is None:

@@ -58,6 +58,13 @@ def quiet_kafka(settings: Settings) -> dict[str, Any]:
     return {**settings.librdkafka, "log_level": 0}
 
 
+def await_kafka(settings: Settings) -> None:
+    """Raises Unavailable within seconds when no broker answers: requests would wait much longer and say less."""
+    from pipeline.kafka.reading import await_answer
+
+    await_answer(quiet_kafka(settings))
+
+
 def publisher(settings: Settings, on_error: Callable[[DeliveryError], None] | None = None) -> Publisher:
     """Raises Unavailable when Kafka does not answer and Refusal when topics are missing, before anything is sent."""
     from pipeline.kafka.producer import Publisher

@@ -28,7 +28,8 @@ def create() -> None:
     from pipeline.kafka import admin
 
     settings = wiring.load_settings()
-    created = admin.create(settings.librdkafka, settings.namespace, settings.partitions, settings.replication)
+    wiring.await_kafka(settings)
+    created = admin.create(wiring.quiet_kafka(settings), settings.namespace, settings.partitions, settings.replication)
     for name in created:
         typer.echo(f"created {name}")
     if not created:
@@ -45,7 +46,10 @@ def check() -> None:
     from pipeline.kafka import admin
 
     settings = wiring.load_settings()
-    differences = admin.check(settings.librdkafka, settings.namespace, settings.partitions, settings.replication)
+    wiring.await_kafka(settings)
+    differences = admin.check(
+        wiring.quiet_kafka(settings), settings.namespace, settings.partitions, settings.replication
+    )
     for difference in differences:
         typer.echo(str(difference))
     if differences:
@@ -60,35 +64,28 @@ def describe() -> None:
     \b
     Example:  meterline topics describe
     """
-    from rich.console import Console
-    from rich.table import Table
-
     from pipeline.kafka import admin
-    from pipeline.kafka.topics import TABLE, Topics
+    from pipeline.kafka.topics import TABLE
 
     settings = wiring.load_settings()
-    names = Topics(settings.namespace)
-    present = admin.describe(settings.librdkafka, [names.name(topic) for topic in TABLE])
-    table = Table("topic", "records", "key", "written by", "read by", "partitions", "retention")
+    names = wiring.topics(settings)
+    wiring.await_kafka(settings)
+    present = admin.describe(wiring.quiet_kafka(settings), [names.name(topic) for topic in TABLE])
     for topic in TABLE:
         state = present.get(names.name(topic))
-        table.add_row(
-            names.name(topic),
-            ", ".join(topic.records) or "any bytes",
-            topic.key,
-            ", ".join(topic.written_by),
-            ", ".join(topic.read_by),
-            str(state.partitions) if state else "missing",
-            _retention(state.config) if state else "",
-        )
-    Console().print(table)
+        stands = f"{state.partitions} partitions, {_retention(state.config)}" if state else "missing"
+        typer.echo(f"{names.name(topic)}: {stands}")
+        typer.echo(f"    records     {', '.join(topic.records) or 'any bytes'}")
+        typer.echo(f"    key         {topic.key}")
+        typer.echo(f"    written by  {', '.join(topic.written_by)}")
+        typer.echo(f"    read by     {', '.join(topic.read_by)}")
 
 
 def _retention(config: dict[str, str]) -> str:
     if config.get("cleanup.policy") == "compact":
-        return "newest of each key"
+        return "the newest record of each key is kept"
     retention_ms = int(config.get("retention.ms", "-1"))
-    return "for ever" if retention_ms < 0 else f"{retention_ms // 86_400_000} d"
+    return "kept for ever" if retention_ms < 0 else f"kept for {retention_ms // 86_400_000} days"
 
 
 def worker() -> None:
@@ -145,7 +142,6 @@ def tail(
     """
     from pipeline.cli import records
     from pipeline.kafka.reading import read
-    from pipeline.kafka.topics import Topics
 
     begin: Any = start if start in ("beginning", "end") else None
     if begin is None:
@@ -153,7 +149,7 @@ def tail(
             raise UsageError(f"--from is beginning, end or an offset, not {start!r}")
         begin = int(start)
     settings = wiring.load_settings()
-    name = getattr(Topics(settings.namespace), topic.value.replace("-", "_"))
+    name = getattr(wiring.topics(settings), topic.value.replace("-", "_"))
     show = records.as_json if as_json else records.as_line
     decode = records.decoder(topic.value, wiring.codec(settings))
     with contextlib.closing(read(wiring.quiet_kafka(settings), name, begin, partition=partition, follow=follow)) as log:

@@ -56,14 +56,23 @@ def read(
         consumer.close()
 
 
-def partitions_of(config: Mapping[str, Any], topic: str) -> list[int]:
-    """The numbers of a topic's partitions. Raises Refusal when there is no such topic, Unavailable without answer."""
+def await_answer(config: Mapping[str, Any], topic: str | None = None) -> Any:
+    """What the cluster says of its topics, or of one. Raises Unavailable when it says nothing."""
     client = AdminClient(dict(config))
     try:
-        known = client.list_topics(topic, timeout=ANSWER_TIMEOUT_S).topics[topic]
+        return (
+            client.list_topics(topic, timeout=ANSWER_TIMEOUT_S)
+            if topic
+            else client.list_topics(timeout=ANSWER_TIMEOUT_S)
+        )
     except KafkaException as error:
         servers = config.get("bootstrap.servers")
         raise Unavailable(f"Kafka at {servers} does not answer within {ANSWER_TIMEOUT_S:g} s") from error
+
+
+def partitions_of(config: Mapping[str, Any], topic: str) -> list[int]:
+    """The numbers of a topic's partitions. Raises Refusal when there is no such topic, Unavailable without answer."""
+    known = await_answer(config, topic).topics[topic]
     if known.error is not None or not known.partitions:
         raise Refusal(f"there is no topic {topic} yet: run `meterline topics create`")
     return sorted(known.partitions)

@@ -1,0 +1,59 @@
+"""How far a consumer group has come, by its committed offsets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from pipeline.errors import Unavailable
+
+TIMEOUT_S = 10.0
+
+
+class Lag(NamedTuple):
+    """Records of a topic, all partitions together."""
+
+    appended: int
+    """Offsets that the log has used."""
+    behind: int
+    """Of these, how many the group has not committed yet."""
+
+
+class LagReader:
+    """Asks one cluster again and again; keeps its connections."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._client = AdminClient(dict(config))
+
+    def lag(self, group: str, topics: Iterable[str]) -> dict[str, Lag]:
+        """By topic, those that exist. A partition without a committed offset is behind by all it has.
+
+        Raises Unavailable when Kafka does not answer.
+        """
+        try:
+            return self._lag(group, list(topics))
+        except KafkaException as error:
+            raise Unavailable(f"Kafka: {error.args[0].str()}") from error
+
+    def _lag(self, group: str, topics: list[str]) -> dict[str, Lag]:
+        known = self._client.list_topics(timeout=TIMEOUT_S).topics
+        pairs = [(topic, number) for topic in topics if topic in known for number in known[topic].partitions]
+        starts = self._offsets(pairs, OffsetSpec.earliest())
+        ends = self._offsets(pairs, OffsetSpec.latest())
+        request = ConsumerGroupTopicPartitions(group)
+        answer = self._client.list_consumer_group_offsets([request], request_timeout=TIMEOUT_S)[group].result()
+        committed = {(entry.topic, entry.partition): entry.offset for entry in answer.topic_partitions or ()}
+        lags = dict.fromkeys((topic for topic, _ in pairs), Lag(0, 0))
+        for pair in pairs:
+            appended, behind = lags[pair[0]]
+            come = max(committed.get(pair, 0), starts[pair])
+            lags[pair[0]] = Lag(appended + ends[pair] - starts[pair], behind + max(0, ends[pair] - come))
+        return lags
+
+    def _offsets(self, pairs: list[tuple[str, int]], spec: OffsetSpec) -> dict[tuple[str, int], int]:
+        asked = {TopicPartition(*pair): spec for pair in pairs}
+        answers = self._client.list_offsets(asked, request_timeout=TIMEOUT_S) if asked else {}
+        return {(entry.topic, entry.partition): future.result().offset for entry, future in answers.items()}

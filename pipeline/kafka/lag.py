@@ -41,8 +41,8 @@ class LagReader:
     def _lag(self, group: str, topics: list[str]) -> dict[str, Lag]:
         known = self._client.list_topics(timeout=TIMEOUT_S).topics
         pairs = [(topic, number) for topic in topics if topic in known for number in known[topic].partitions]
-        starts = self._offsets(pairs, OffsetSpec.earliest())
-        ends = self._offsets(pairs, OffsetSpec.latest())
+        starts = self._offsets(pairs, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+        ends = self._offsets(pairs, OffsetSpec.latest())  # type: ignore[no-untyped-call]
         request = ConsumerGroupTopicPartitions(group)
         answer = self._client.list_consumer_group_offsets([request], request_timeout=TIMEOUT_S)[group].result()
         committed = {(entry.topic, entry.partition): entry.offset for entry in answer.topic_partitions or ()}

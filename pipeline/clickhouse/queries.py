@@ -1,0 +1,201 @@
+"""Questions for summaries, as values that render to (SQL, parameters).
+
+Rendering needs no database. Whatever a user gave is a bound parameter, names of dimensions too; the text is made of
+constants alone. Windows are computed in ClickHouse, over shards, so that what travels is one row per window; the
+clocks of a zone come as parameters (see zones.py).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+from pipeline.clickhouse.windows import Bucket, Unit, Window, bucket_of, window_of
+from pipeline.clickhouse.zones import Piece, pieces_between
+from pipeline.domain.limits import DAY_MS, MINUTE_MS
+from pipeline.errors import UsageError
+
+TIME_MIN_MS = -2_208_988_800_000
+TIME_MAX_MS = 10_413_791_999_999
+"""1900-01-01 to 2299-12-31: what ClickHouse's DateTime64 holds."""
+
+_MARGIN_MS = 40 * DAY_MS
+"""Windows reach beyond the range asked for by a month at most."""
+
+AGGREGATIONS: dict[str, str] = {
+    "count": "sum(count)",
+    "sum": "reinterpret(sum(sum), 'Int256')",
+    "min": "reinterpret(min(min), 'Int128')",
+    "max": "reinterpret(max(max), 'Int128')",
+    "last": "reinterpret(argMax(last_value, (last_timestamp, last_appended_at, shard, last_offset)), 'Int128')",
+    "latest": "reinterpret(argMax(latest_value, (latest_appended_at, shard, latest_offset)), 'Int128')",
+}
+"""How shards merge. All but count are whole numbers in units of 10^-12."""
+
+AVERAGE = "avg"
+"""Made of sum and count, exactly, after the query."""
+
+NAMES = ("sum", "count", "min", "max", AVERAGE, "last", "latest")
+
+
+class Rendered(NamedTuple):
+    """A statement with its parameters; the text holds ``{name:Type}`` where a parameter goes."""
+
+    sql: str
+    parameters: dict[str, Any]
+
+
+class QueryFault(UsageError):
+    """A question that has no answer. ``param`` names the field of SummaryQuery that is to blame."""
+
+    def __init__(self, param: str, message: str) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SummaryQuery:
+    """Usage of one event name in [start_ms, end_ms), per window and whatever it is grouped by."""
+
+    event_name: str
+    livemode: bool = True
+    start_ms: int = TIME_MIN_MS
+    """Begins a window (a minute where there are no windows); TIME_MIN_MS: from the beginning."""
+    end_ms: int = TIME_MAX_MS
+    """Begins a window too; TIME_MAX_MS: to the end."""
+    customers: tuple[str, ...] = ()
+    """Only theirs, together unless ``per_customer``; none: everybody's."""
+    per_customer: bool = False
+    window: Unit = Unit.NONE
+    zone: str = "UTC"
+    """Whose clocks cut hours, days and months: a name of the IANA database."""
+    group_by: tuple[str, ...] = ()
+    """Names of dimensions. An event without the dimension is in a group of its own (None)."""
+    filters: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """(dimension, accepted values): an event passes when it passes all; one without the dimension does not."""
+    aggregations: tuple[str, ...] = ("sum", "count")
+
+    def __post_init__(self) -> None:
+        """Raises QueryFault, or UsageError for an unknown zone."""
+        if not self.aggregations or not set(self.aggregations) <= set(NAMES):
+            raise QueryFault("aggregations", f"aggregations are {', '.join(NAMES)}")
+        if not TIME_MIN_MS <= self.start_ms < self.end_ms <= TIME_MAX_MS:
+            raise QueryFault("end_ms", "the range is half-open: its start must be before its end")
+        for param, moment_ms in (("start_ms", self.start_ms), ("end_ms", self.end_ms)):
+            if moment_ms not in (TIME_MIN_MS, TIME_MAX_MS):
+                self._check_aligned(param, moment_ms)
+
+    def _check_aligned(self, param: str, moment_ms: int) -> None:
+        unit = Unit.MINUTE if self.window is Unit.NONE else self.window
+        window = self.window_at(bucket_of(unit, moment_ms, self.pieces), unit)
+        if window.start_ms != moment_ms:
+            raise MisalignedTime(param, moment_ms, window, unit)
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        """The time line of the zone around the range."""
+        return pieces_between(self.zone, self.start_ms - _MARGIN_MS, self.end_ms + _MARGIN_MS)
+
+    def window_at(self, bucket: Bucket, unit: Unit | None = None) -> Window:
+        """The window of a bucket of this query's answer."""
+        if self.window is Unit.NONE and unit is None:
+            return Window(self.start_ms, self.end_ms)
+        return window_of(unit or self.window, bucket, self.pieces)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The aggregations that the SQL computes: ``avg`` comes from two of them."""
+        wanted = dict.fromkeys(self.aggregations)
+        if AVERAGE in wanted:
+            del wanted[AVERAGE]
+            wanted |= dict.fromkeys(("sum", "count"))
+        return tuple(wanted)
+
+    def render(self) -> Rendered:
+        """One row per group: local_ms, piece_ms, [customer], group_0..., then ``columns``; ordered by all before them."""
+        parameters: dict[str, Any] = {"livemode": self.livemode, "event_name": self.event_name}
+        keys = ["local_ms", "piece_ms"]
+        if self.per_customer:
+            keys.append("customer")
+        groups = []
+        for place, name in enumerate(self.group_by):
+            parameters[f"dimension_{place}"] = name
+            keys.append(f"group_{place}")
+            groups.append(_group(place))
+        lines = [
+            f"SELECT {', '.join(keys)},",
+            ",\n".join(f"    {AGGREGATIONS[name]} AS total_{name}" for name in self.columns),
+            "FROM (",
+            f"    SELECT *, {', '.join([*self._clock(parameters), *groups])}",
+            "    FROM summary_shards",
+            f"    WHERE {' AND '.join(self._conditions(parameters))}",
+            ")",
+            f"GROUP BY {', '.join(keys)}",
+            f"ORDER BY {', '.join(keys)}",
+        ]
+        return Rendered("\n".join(lines), parameters)
+
+    def _clock(self, parameters: dict[str, Any]) -> list[str]:
+        """The expressions for local_ms and piece_ms."""
+        if self.window is Unit.NONE:
+            return ["0 AS local_ms", "0 AS piece_ms"]
+        if self.window is Unit.MINUTE:
+            return ["toUnixTimestamp64Milli(window_start) AS local_ms", "0 AS piece_ms"]
+        parameters["starts"] = [piece.starts_ms for piece in self.pieces]
+        parameters["offsets"] = [piece.offset_ms for piece in self.pieces]
+        return [*_CLOCK, _LOCAL[self.window], f"{'begins' if self.window is Unit.HOUR else '0'} AS piece_ms"]
+
+    def _conditions(self, parameters: dict[str, Any]) -> list[str]:
+        parameters["start_ms"], parameters["end_ms"] = self.start_ms, self.end_ms
+        conditions = [
+            "livemode = {livemode:Bool}",
+            "event_name = {event_name:String}",
+            "window_start >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')",
+            "window_start < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')",
+            "count > 0",
+        ]
+        if self.customers:
+            parameters["customers"] = list(self.customers)
+            conditions.append("customer IN {customers:Array(String)}")
+        for place, (name, accepted) in enumerate(self.filters):
+            parameters[f"filter_{place}"], parameters[f"accepted_{place}"] = name, list(accepted)
+            conditions.append(
+                f"mapContains(dimensions, {{filter_{place}:String}}) AND "
+                f"has({{accepted_{place}:Array(String)}}, dimensions[{{filter_{place}:String}}])"
+            )
+        return conditions
+
+
+class MisalignedTime(QueryFault):
+    """A start or end inside a window: a part of it would be shown as the whole."""
+
+    def __init__(self, param: str, moment_ms: int, window: Window, unit: Unit) -> None:
+        super().__init__(param, f"{param} {moment_ms} lies inside a {unit}: {window.start_ms} to {window.end_ms}")
+        self.moment_ms = moment_ms
+        self.window = window
+        self.unit = unit
+
+
+_CLOCK = (
+    "toUnixTimestamp64Milli(window_start) AS moment_ms",
+    "roundDown(moment_ms, {starts:Array(Int64)}) AS begins",
+    "moment_ms + transform(begins, {starts:Array(Int64)}, {offsets:Array(Int64)}) AS shown_ms",
+)
+"""When the piece of a minute began, and what the clocks show then."""
+
+_LOCAL = {
+    Unit.HOUR: "shown_ms - positiveModulo(shown_ms, 3600000) AS local_ms",
+    Unit.DAY: "shown_ms - positiveModulo(shown_ms, 86400000) AS local_ms",
+    Unit.MONTH: (
+        "fromUnixTimestamp64Milli(shown_ms, 'UTC') AS shown, "
+        "(toInt64(toDate32(shown)) - toDayOfMonth(shown) + 1) * 86400000 AS local_ms"
+    ),
+}
+
+
+def _group(place: int) -> str:
+    name = f"{{dimension_{place}:String}}"
+    return f"if(mapContains(dimensions, {name}), dimensions[{name}], NULL) AS group_{place}"
+
+
+assert MINUTE_MS == 60_000

@@ -60,6 +60,10 @@ class Codec:
             self._frames[name] = frame(newest(name), self._registry)
         return self._frames[name]
 
+    def prefixes(self, name: str) -> tuple[bytes, ...]:
+        """Everything that may stand in front of a body of this record's newest version; for the path by columns."""
+        return tuple({newest(name).prefix: None, self.frame_of(name): None})
+
     def encode_event(self, event: MeterEvent) -> bytes:
         return self._encode("MeterEvent", _event_record(event))
 

@@ -14,7 +14,10 @@ from pipeline.errors import SettingsError
 from pipeline.settings import Settings
 
 if TYPE_CHECKING:
+    from pipeline.clickhouse.connection import Server
     from pipeline.codec.records import Codec
+    from pipeline.kafka.client import MeterlineProducer
+    from pipeline.kafka.lag import LagReader
     from pipeline.kafka.producer import DeliveryError, Publisher
     from pipeline.kafka.topics import Topics
 
@@ -73,6 +76,54 @@ def publisher(settings: Settings, on_error: Callable[[DeliveryError], None] | No
     for topic in (topics(settings).journal, topics(settings).adjustments):
         partitions_of(quiet_kafka(settings), topic)
     return Publisher(quiet_kafka(settings), on_error)
+
+
+def run_worker(settings: Settings) -> None:
+    """Run one worker until a signal stops it."""
+    os.environ.setdefault("POLARS_MAX_THREADS", "1")  # one worker, one core; read when Polars is first imported
+    from pipeline.stream.app import log_to_stderr
+    from pipeline.worker.app import Worker, WorkerSettings
+
+    log_to_stderr()
+    wanted = WorkerSettings(
+        kafka=settings.librdkafka,
+        namespace=settings.namespace,
+        rules=settings.rules,
+        state=settings.state,
+        snapshots=settings.snapshots,
+        snapshot_every_ms=settings.snapshot_every_ms,
+        flush_every_ms=settings.flush_every_ms,
+        flush_records=settings.flush_records,
+        session_timeout_ms=settings.session_timeout_ms,
+    )
+    Worker(wanted, codec(settings)).run()
+
+
+def producer(settings: Settings, on_error: Callable[[DeliveryError], None] | None = None) -> MeterlineProducer:
+    """The public client on this deployment. Raises as ``publisher`` does."""
+    from pipeline.kafka.client import MeterlineProducer
+
+    await_kafka(settings)
+    registry = settings.schema_registry or None
+    return MeterlineProducer(
+        quiet_kafka(settings), namespace=settings.namespace, schema_registry=registry, on_error=on_error
+    )
+
+
+def clickhouse(settings: Settings) -> Server:
+    """Where ClickHouse is, and who we are there."""
+    from pipeline.clickhouse.connection import Server
+
+    return Server(
+        settings.clickhouse, settings.namespace, settings.clickhouse_user, settings.clickhouse_password.reveal()
+    )
+
+
+def lag_reader(settings: Settings) -> LagReader:
+    """Tells how far the worker's and the sink's groups have come."""
+    from pipeline.kafka.lag import LagReader
+
+    return LagReader(quiet_kafka(settings))
 
 
 def _written_by_stack(path: Path) -> dict[str, str]:

@@ -1,5 +1,63 @@
-"""``meterline demo``."""
+"""``meterline demo``: a year of departures from New York, metered and proven."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline import wiring
+from pipeline.errors import Refusal
+
+MAX_EVENT_AGE = "7300d"
+"""2013 is long ago: the demo's deployment takes events up to twenty years old."""
 
 
-def demo() -> None:
-    """A year of departures from New York, metered and proven."""
+def demo(
+    flights: Annotated[
+        int | None, typer.Option("--flights", min=1, metavar="N", help="Only the first N of the 336,776 flights.")
+    ] = None,
+) -> None:
+    """Meter a year of departures from New York, and prove the result.
+
+    Brings the stack up in ./.meterline (or METERLINE_HOME), publishes every
+    scheduled flight of 2013 as a meter event, some of them twice, takes back
+    those that never departed, some of them before their event, and compares
+    the summaries with a plain sum over the CSV file. Leaves the stack running;
+    running it again is harmless: the same events are duplicates then.
+
+    \b
+    Examples:
+      meterline demo
+      meterline demo --flights 20000
+    """
+    from pipeline.cli.showcase import Showcase
+    from pipeline.demo.flights import FLIGHTS, directory_of_package
+
+    directory = directory_of_package()
+    environ = bring_up(wiring.home_of(os.environ))
+    showcase = Showcase(wiring.load_settings(environ), directory, flights or FLIGHTS)
+    if not showcase.run():
+        raise typer.Exit(1)
+
+
+def bring_up(home: Path) -> dict[str, str]:
+    """Start the laptop stack for old events, or find it running; the variables that lead to it.
+
+    Settings of the person's own deployment are left out: the demo never publishes anywhere else.
+    """
+    from pipeline.cli.stack import bring_up as start_stack
+
+    environ = {name: text for name, text in os.environ.items() if not name.startswith("METERLINE_")}
+    environ |= {"METERLINE_HOME": str(home), "METERLINE_MAX_EVENT_AGE": MAX_EVENT_AGE}
+    start_stack(environ)
+    found = wiring.load_settings({"METERLINE_HOME": str(home)}).max_past_ms
+    wanted = wiring.load_settings({"METERLINE_MAX_EVENT_AGE": MAX_EVENT_AGE, "METERLINE_HOME": os.devnull}).max_past_ms
+    if found != wanted:
+        raise Refusal(
+            f"the stack in {home} was made for younger events than those of 2013, and that cannot change any more; "
+            "give the demo a stack of its own: METERLINE_HOME=.meterline-demo meterline demo"
+        )
+    return {"METERLINE_HOME": str(home)}

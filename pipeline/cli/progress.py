@@ -13,8 +13,8 @@ REFRESHES_PER_S = 5
 class Step(Protocol):
     """One bar. Units are the caller's."""
 
-    def __call__(self, done: int, note: str = "") -> None:
-        """Say how much is done in all, and a note that stands behind the bar."""
+    def __call__(self, done: int, note: str = "", total: int | None = None) -> None:
+        """Say how much is done in all, a note that stands behind the bar, and a total that has become known."""
 
 
 @contextmanager
@@ -37,13 +37,13 @@ def progress(description: str, total: int | None) -> Iterator[Step]:
     with Progress(*columns, console=Console(stderr=True), refresh_per_second=REFRESHES_PER_S) as bars:
         task = bars.add_task(description, total=total, note="")
 
-        def step(done: int, note: str = "") -> None:
-            bars.update(task, completed=done, note=note)
+        def step(done: int, note: str = "", total: int | None = None) -> None:
+            bars.update(task, completed=done, note=note, total=total)
 
         yield step
         if total is None:
             bars.update(task, total=1, completed=1)
 
 
-def _silent(done: int, note: str = "") -> None:
+def _silent(done: int, note: str = "", total: int | None = None) -> None:
     """Draws nothing."""

@@ -6,10 +6,13 @@ The package's CSV files are read where they are installed; the package itself is
 from __future__ import annotations
 
 import csv
+import datetime
+import functools
 import importlib.util
 import io
 import zipfile
 import zlib
+import zoneinfo
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -60,6 +63,8 @@ def flights(directory: Path, at_most: int = FLIGHTS) -> Iterator[Flight]:
     origin 24 would be shared: Southwest 2269 left from two airports on a day.) The timestamp is the scheduled hour as
     the file has it, in UTC; the value is the distance in miles.
     """
+    hours = functools.cache(timestamp_ms_of)
+    miles = functools.cache(value_of)
     with zipfile.ZipFile(directory / "flights.csv.zip") as archive, archive.open("flights.csv") as file:
         rows = csv.DictReader(io.TextIOWrapper(file, "utf-8", newline=""))
         for row, _ in zip(rows, range(at_most), strict=False):
@@ -68,8 +73,8 @@ def flights(directory: Path, at_most: int = FLIGHTS) -> Iterator[Flight]:
                 identifier=f"{day}-{row['carrier']}-{row['flight']}-{row['origin']}",
                 event_name=EVENT_NAME,
                 customer=row["carrier"],
-                value=value_of(row["distance"]),
-                timestamp_ms=timestamp_ms_of(row["time_hour"]),
+                value=miles(row["distance"]),
+                timestamp_ms=hours(row["time_hour"]),
                 dimensions=(("dest", row["dest"]), ("origin", row["origin"])),
                 livemode=True,
             )
@@ -80,6 +85,11 @@ def airlines(directory: Path) -> dict[str, str]:
     """The sixteen airlines' names by carrier code."""
     with (directory / "airlines.csv").open(encoding="utf-8", newline="") as file:
         return {row["carrier"]: row["name"] for row in csv.DictReader(file)}
+
+
+def month_of(timestamp_ms: int) -> int:
+    """The month in New York, 1 to 12."""
+    return datetime.datetime.fromtimestamp(timestamp_ms // 1000, zoneinfo.ZoneInfo(TIME_ZONE)).month
 
 
 def directory_of_package() -> Path:

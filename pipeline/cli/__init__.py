@@ -21,13 +21,24 @@ from pipeline.errors import MeterlineError, Unavailable
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
-_RUNNING = "Everyday"
-_READING = "Questions"
-_PARTS = "Parts of the pipeline"
+_STACK = "The stack on this machine"
+_USAGE = "Publish usage"
+_QUESTIONS = "Ask"
+_PARTS = "Parts of the pipeline, each its own process"
 
 
 class Commands(TyperGroup):
     """The outermost frame of every command: here errors become sentences and exit codes."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """By what a person wants to do, in the order in which one meets them."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for name in self.list_commands(ctx):
+            command: Any = self.get_command(ctx, name)
+            sections.setdefault(command.rich_help_panel, []).append((name, command.get_short_help_str(60)))
+        for title, rows in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(rows)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -99,11 +110,11 @@ def root(
     """
 
 
-app.command(rich_help_panel=_RUNNING)(demo.demo)
-app.command(rich_help_panel=_RUNNING)(publish.emit)
-app.command(rich_help_panel=_RUNNING)(publish.adjust)
-app.command(rich_help_panel=_READING)(operate.tail)
-app.command(rich_help_panel=_PARTS)(operate.worker)
+app.command(rich_help_panel=_STACK)(demo.demo)
+app.command(rich_help_panel=_USAGE)(publish.emit)
+app.command(rich_help_panel=_USAGE)(publish.adjust)
+app.command(rich_help_panel=_QUESTIONS)(operate.tail)
+app.add_typer(operate.worker, name="worker", rich_help_panel=_PARTS)
 app.command(rich_help_panel=_PARTS)(operate.sink)
 app.add_typer(operate.topics, name="topics", rich_help_panel=_PARTS)
 

@@ -20,10 +20,10 @@ def demo(
         int | None, typer.Option("--flights", min=1, metavar="N", help="Only the first N of the 336,776 flights.")
     ] = None,
 ) -> None:
-    """Meter a year of departures from New York, and prove the result.
+    """Meter a year of flights, and prove the result.
 
     Brings the stack up in ./.meterline (or METERLINE_HOME), publishes every
-    scheduled flight of 2013 as a meter event, some of them twice, takes back
+    departure from New York in 2013 as a meter event, some of them twice, takes back
     those that never departed, some of them before their event, and compares
     the summaries with a plain sum over the CSV file. Leaves the stack running;
     running it again is harmless: the same events are duplicates then.

@@ -12,18 +12,22 @@ import typer
 from pipeline import wiring
 from pipeline.errors import UsageError
 
-topics = typer.Typer(no_args_is_help=True, help="Create, check and describe the Kafka topics of the namespace.")
+topics = typer.Typer(no_args_is_help=True, help="Create, check and describe the Kafka topics.")
+
+worker = typer.Typer()
 
 
 @topics.command()
 def create() -> None:
-    """Create every topic that is missing, and give the consumer groups their start offsets.
+    """Create every topic that is missing.
 
-    Does nothing to topics that exist; `meterline topics check` says whether they are as they should be.
+    Does nothing to topics that exist: `meterline topics check` says whether
+    they are as they should be. Gives the consumer groups their start offsets.
     METERLINE_PARTITIONS and METERLINE_REPLICATION say how many of each.
 
     \b
-    Example:  METERLINE_PARTITIONS=24 METERLINE_REPLICATION=3 meterline topics create
+    Example:
+      METERLINE_PARTITIONS=24 METERLINE_REPLICATION=3 meterline topics create
     """
     from pipeline.kafka import admin
 
@@ -38,10 +42,13 @@ def create() -> None:
 
 @topics.command()
 def check() -> None:
-    """Compare the topics with what they should be; exit code 1 when something differs, with what mends it.
+    """Compare the topics with what they should be.
+
+    Says of every difference what mends it; exit code 1 when there is one.
 
     \b
-    Example:  meterline topics check && deploy-the-workers
+    Example:
+      meterline topics check && deploy-the-workers
     """
     from pipeline.kafka import admin
 
@@ -59,10 +66,11 @@ def check() -> None:
 
 @topics.command()
 def describe() -> None:
-    """What each topic is for, who writes and reads it, and how it stands in the cluster.
+    """What each topic is for, and how it stands in the cluster.
 
     \b
-    Example:  meterline topics describe
+    Example:
+      meterline topics describe
     """
     from pipeline.kafka import admin
     from pipeline.kafka.topics import TABLE
@@ -88,22 +96,59 @@ def _retention(config: dict[str, str]) -> str:
     return "kept for ever" if retention_ms < 0 else f"kept for {retention_ms // 86_400_000} days"
 
 
-def worker() -> None:
-    """Run one worker: it folds the journal partitions that Kafka gives it, until it is stopped.
+@worker.callback(invoke_without_command=True)
+def run(context: typer.Context) -> None:
+    """Run one worker: it folds journal partitions.
 
-    Start more of them for more speed, each with its own METERLINE_STATE directory. Killing one is safe at any moment.
+    Kafka shares the partitions out among all workers of the namespace: start
+    more of them for more speed, each with its own METERLINE_STATE directory.
+    Killing one is safe at any moment. A worker that cannot be sure of the
+    numbers stops with exit code 1 and says which command mends it.
 
     \b
-    Example:  METERLINE_STATE=/var/lib/meterline/worker-1 meterline worker
+    Example:
+      METERLINE_STATE=/var/lib/meterline/worker-1 meterline worker
     """
-    wiring.run_worker(wiring.load_settings())
+    if context.invoked_subcommand is None:
+        wiring.run_worker(wiring.load_settings())
+
+
+@worker.command()
+def reset(
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete the stopped worker's local state in METERLINE_STATE.
+
+    The next start takes it from a snapshot or folds the journal again, and
+    ends in the same numbers.
+
+    \b
+    Example:
+      METERLINE_STATE=/var/lib/meterline/worker-1 meterline worker reset --yes
+    """
+    from pipeline.worker.reset import reset as delete
+    from pipeline.worker.reset import stores_in
+
+    state = wiring.load_settings().state
+    stores = stores_in(state)
+    if not stores:
+        typer.echo(f"there is no state in {state}")
+        return
+    if not yes:
+        typer.confirm(f"Delete the state of {len(stores)} partitions in {state}?", abort=True)
+    typer.echo(f"deleted the state of {len(delete(state))} partitions in {state}")
 
 
 def sink() -> None:
-    """Run one sink: it copies summaries, dispositions and the event log into ClickHouse, until it is stopped.
+    """Run one sink: it copies results into ClickHouse.
+
+    Summaries, dispositions and (unless METERLINE_EVENT_LOG=off) the journal
+    itself. Waits for as long as it takes when ClickHouse is away. Runs until
+    it is stopped; start more of them for more speed.
 
     \b
-    Example:  METERLINE_CLICKHOUSE=http://clickhouse:8123 meterline sink
+    Example:
+      METERLINE_CLICKHOUSE=http://clickhouse:8123 meterline sink
     """
     wiring.run_sink(wiring.load_settings())
 

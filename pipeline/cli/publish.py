@@ -47,7 +47,7 @@ def emit(
         Path | None, typer.Option("--rejects", metavar="FILE", help="Write every bad line there, with its reason.")
     ] = None,
 ) -> None:
-    """Publish usage from a file: each line becomes a meter event.
+    """Publish usage from a file, a line an event.
 
     Sending the same file again changes nothing, so after an interruption run
     the same command again. What makes it so is the identifier, the producer's
@@ -107,7 +107,7 @@ def adjust(
     ] = None,
     test: Annotated[bool, typer.Option("--test", help="Take back test data (livemode false).")] = False,
 ) -> None:
-    """Take usage back: one event by its identifier, or a range by timestamp.
+    """Take usage back: one event, or a range.
 
     A range takes back what was appended before the adjustment itself, and
     nothing that comes later. Saying the same again changes nothing, because

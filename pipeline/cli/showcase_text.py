@@ -90,12 +90,10 @@ def exceptions(fates: Counter[tuple[str, str]], sent_twice: int, cancelled: int,
     duplicates = fates["event", "duplicate"]
     taken_back = fates["event", "cancelled"]
     before = " (and those of earlier runs)" if duplicates > sent_twice else ""
-    return "\n".join(
-        (
-            f"✓ {duplicates:,} duplicates ignored: {sent_twice:,} events were sent twice in this run{before}",
-            f"✓ {taken_back:,} cancellations applied: that many flights never departed; {early:,} of them were taken "
-            "back before their event came",
-        )
+    return (
+        f"✓ {duplicates:,} duplicates ignored: {sent_twice:,} events were sent twice in this run{before}\n"
+        f"✓ {taken_back:,} cancellations applied: {cancelled:,} flights never departed, and {early:,} of them were "
+        "taken back before their event came"
     )
 
 

@@ -112,7 +112,7 @@ class SummaryQuery:
         return tuple(wanted)
 
     def render(self) -> Rendered:
-        """One row per group: local_ms, piece_ms, [customer], group_0..., then ``columns``; ordered by all before them."""
+        """A row per group: local_ms, piece_ms, [customer], group_0..., by which it is ordered; then ``columns``."""
         parameters: dict[str, Any] = {"livemode": self.livemode, "event_name": self.event_name}
         keys = ["local_ms", "piece_ms"]
         if self.per_customer:

@@ -99,6 +99,25 @@ def run_worker(settings: Settings) -> None:
     Worker(wanted, codec(settings)).run()
 
 
+def run_sink(settings: Settings) -> None:
+    """Run one sink until a signal stops it."""
+    from pipeline.sink.app import Sink, SinkSettings
+    from pipeline.stream.app import log_to_stderr
+
+    log_to_stderr()
+    wanted = SinkSettings(
+        kafka=settings.librdkafka,
+        namespace=settings.namespace,
+        clickhouse=clickhouse(settings),
+        work_dir=settings.state / "sink",
+        every_ms=settings.sink_every_ms,
+        rows=settings.sink_rows,
+        event_log=settings.event_log,
+        session_timeout_ms=settings.session_timeout_ms,
+    )
+    Sink(wanted, codec(settings)).run()
+
+
 def producer(settings: Settings, on_error: Callable[[DeliveryError], None] | None = None) -> MeterlineProducer:
     """The public client on this deployment. Raises as ``publisher`` does."""
     from pipeline.kafka.client import MeterlineProducer

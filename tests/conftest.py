@@ -1,0 +1,54 @@
+"""What tests share: a stack of real services, and a name and a directory of its own for each test.
+
+``stack`` is the one seam between the tests and where Kafka and ClickHouse come from: addresses in, nothing else.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pipeline.local.home import Home
+from pipeline.local.services import Ports, end, start_services
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Where the services are: Kafka's bootstrap servers, ClickHouse's URL."""
+
+    kafka: str
+    clickhouse: str
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """A broker and a ClickHouse endpoint for the whole run, empty at its start; no worker and no sink."""
+    with tempfile.TemporaryDirectory(prefix="meterline-tests-") as directory:
+        services = start_services(Home.at(Path(directory)).make(), Ports.any(brokers=1))
+        try:
+            yield Stack(services.kafka, services.clickhouse)
+        finally:
+            end(services.running)
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def namespace(request: pytest.FixtureRequest) -> str:
+    """A name that no other test has: its topics, groups, database and directories are its own."""
+    words = re.sub(r"[^a-z0-9]+", "_", request.node.name.lower()).strip("_")
+    return f"t{os.getpid()}_{next(_numbers)}_{words}"[:40].rstrip("_")
+
+
+@pytest.fixture
+def home(namespace: str, tmp_path: Path) -> Path:
+    """The directory for a test that starts a stack of its own."""
+    return tmp_path / namespace

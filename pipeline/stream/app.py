@@ -11,6 +11,7 @@ import logging
 import os
 import ssl
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import faust
 from yarl import URL
 
 from pipeline.errors import MeterlineError
-from pipeline.stream.transport import BatchTransport, PassSchema
+from pipeline.stream.transport import BatchTransport, PassSchema, StartOffsets
 
 EXIT_REFUSED = 1
 EXIT_CRASHED = 70
@@ -31,17 +32,22 @@ _DAY_S = 86_400.0
 
 
 class BatchApp(faust.App):  # type: ignore[misc]
+    """A Faust app on the batch transport. ``start_offsets`` may say where partitions are read from."""
+
+    start_offsets: StartOffsets | None = None
+
     def _new_transport(self) -> BatchTransport:
         return BatchTransport(self.conf.broker_consumer, self)
 
 
 def stream_app(
     group: str, kafka: Mapping[str, str], *, session_timeout_ms: int, batch_records: int, work_dir: Path
-) -> faust.App:
+) -> BatchApp:
     """A Faust app in consumer group ``group``.
 
     ``kafka`` is a librdkafka configuration (``Settings.librdkafka``); ``batch_records`` bounds a batch.
     """
+    work_dir.mkdir(parents=True, exist_ok=True)
     asyncio.set_event_loop(asyncio.new_event_loop())  # one loop for everything Faust makes from here on
     return BatchApp(
         group,
@@ -90,6 +96,15 @@ def _credentials(kafka: Mapping[str, str]) -> Any:
             ssl_context=context,
         )
     return faust.SSLCredentials(context) if context else None
+
+
+def log_to_stderr() -> None:
+    """One line per message, with UTC time. Faust and its clients speak from warnings on."""
+    logging.Formatter.converter = time.gmtime
+    logging.basicConfig(
+        level=logging.WARNING, stream=sys.stderr, format="%(asctime)sZ %(levelname)s %(name)s: %(message)s"
+    )
+    log.setLevel(logging.INFO)
 
 
 def end_process(error: BaseException) -> None:

@@ -103,7 +103,6 @@ class BatchConsumer(driver.Consumer):
     """One message per partition and fetch; its value is a RecordBatch, its offset the batch's last."""
 
     _thread: BatchConsumerThread
-    start_offsets: StartOffsets | None = None
 
     def _new_consumer_thread(self) -> BatchConsumerThread:
         return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -141,8 +140,8 @@ class BatchConsumer(driver.Consumer):
 
     async def perform_seek(self) -> None:
         await super().perform_seek()
-        if self.start_offsets is not None:
-            for tp, offset in (await self.start_offsets(set(self.assignment()))).items():
+        if self.app.start_offsets is not None:
+            for tp, offset in (await self.app.start_offsets(set(self.assignment()))).items():
                 await self.seek(tp, offset)
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:

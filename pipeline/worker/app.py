@@ -1,0 +1,199 @@
+"""The worker: two Faust agents and a flush.
+
+The journal agent folds batches in memory. A flush takes what changed in all partitions, publishes it, waits for the
+brokers, writes one batch per store with its cursor, and only then acknowledges the records to Faust (invariant 5).
+Folding goes on while a flush waits. The adjustment agent routes cancellations into the journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from faust.types import TP
+
+from pipeline.codec.records import Codec
+from pipeline.domain.limits import FoldRules
+from pipeline.errors import Refusal
+from pipeline.kafka.producer import Publisher
+from pipeline.kafka.topics import Topics
+from pipeline.stream.app import BatchApp, end_process, journal_topic, run_app, stream_app
+from pipeline.stream.batch import RecordBatch
+from pipeline.worker.opening import Opening
+from pipeline.worker.partition import Partition
+from pipeline.worker.publishing import PUBLISH_TIMEOUT_S, publish
+from pipeline.worker.router import route
+
+log = logging.getLogger("meterline.worker")
+
+BATCH_RECORDS = 25_000
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """What a worker needs to know."""
+
+    kafka: Mapping[str, str]
+    namespace: str
+    rules: FoldRules
+    state: Path
+    snapshots: str
+    snapshot_every_ms: int
+    flush_every_ms: int
+    flush_records: int
+    session_timeout_ms: int
+
+
+class Worker:
+    """One process's part of the journal. ``run`` does not return before a signal stops it."""
+
+    def __init__(self, settings: WorkerSettings, codec: Codec) -> None:
+        self.settings = settings
+        self.codec = codec
+        self.topics = Topics(settings.namespace)
+        self.publisher = Publisher(settings.kafka)
+        self.opening = Opening(settings.kafka, self.topics.journal, settings.rules, settings.state, codec)
+        self.partitions: dict[int, Partition] = {}
+        self.held: list[Any] = []
+        """Events folded and not yet acknowledged to Faust."""
+        self.changed = asyncio.Event()
+        self.full = asyncio.Event()
+        self.room = asyncio.Event()
+        self.room.set()
+        self.flushing = asyncio.Lock()
+        self.app = self._faust_app()
+
+    def run(self) -> None:
+        run_app(self.app)
+
+    def _faust_app(self) -> BatchApp:
+        app = stream_app(
+            self.topics.worker_group,
+            self.settings.kafka,
+            session_timeout_ms=self.settings.session_timeout_ms,
+            batch_records=BATCH_RECORDS,
+            work_dir=self.settings.state / "faust",
+        )
+        app.agent(journal_topic(app, self.topics.journal), name="journal")(self._fold_events)
+        app.agent(journal_topic(app, self.topics.adjustments), name="adjustments")(self._route_adjustments)
+        app.task(self._flush_forever)
+        app.on_rebalance_complete.connect(self._take_over, weak=False)
+        app.start_offsets = self._start_offsets
+        return app
+
+    # Agents.
+
+    async def _fold_events(self, stream: Any) -> None:
+        try:
+            async for event in stream.noack().events():
+                await self.room.wait()
+                self._fold(event)
+                await asyncio.sleep(0)
+        except Exception as error:  # nothing an agent raises may be swallowed: Faust would commit past the record
+            end_process(error)
+
+    def _fold(self, event: Any) -> None:
+        batch: RecordBatch = event.value
+        partition = self.partitions.get(batch.partition)
+        if partition is None:
+            return  # revoked while the batch waited; the next owner reads it again
+        if batch.start > partition.next_offset:
+            raise Refusal(
+                f"journal partition {batch.partition} went on at offset {batch.start}, but the fold stands at"
+                f" {partition.next_offset}: records were deleted in between. See `meterline topics check`"
+            )
+        batch = batch.since(partition.next_offset)
+        if batch.start == partition.next_offset and batch.next_offset > batch.start:
+            partition.fold(batch)
+        self.held.append(event)
+        self.changed.set()
+        records_held = sum(one.records_held for one in self.partitions.values())
+        if records_held >= self.settings.flush_records:
+            self.full.set()
+        if records_held >= 2 * self.settings.flush_records:
+            self.room.clear()
+
+    async def _route_adjustments(self, stream: Any) -> None:
+        try:
+            async for event in stream.noack().events():
+                await asyncio.to_thread(self._route, event.value)
+                event.ack()
+        except Exception as error:  # as above
+            end_process(error)
+
+    def _route(self, batch: RecordBatch) -> None:
+        route(batch, self.codec, self.publisher, self.topics, self.opening.journal_partitions())
+        self.publisher.flush(PUBLISH_TIMEOUT_S)
+
+    # The flush.
+
+    async def _flush_forever(self) -> None:
+        try:
+            while True:
+                await self.changed.wait()
+                try:
+                    await asyncio.wait_for(self.full.wait(), self.settings.flush_every_ms / 1000)
+                except TimeoutError:
+                    pass
+                async with self.flushing:
+                    await self._flush()
+        except Exception as error:  # a flush that failed may have published a part: recovery settles it
+            end_process(error)
+
+    async def _flush(self) -> None:
+        self.changed.clear()
+        self.full.clear()
+        held, self.held = self.held, []
+        partitions = list(self.partitions.values())
+        cuts = [(partition, partition.cut()) for partition in partitions]
+        self.room.set()
+        await asyncio.to_thread(self._publish_and_write, cuts)
+        for partition, _ in cuts:
+            partition.wrote()
+        for event in held:
+            event.ack()
+
+    def _publish_and_write(self, cuts: list[Any]) -> None:
+        for _, cut in cuts:
+            publish(self.publisher, self.codec, self.topics, cut)
+        self.publisher.flush(PUBLISH_TIMEOUT_S)
+        for partition, cut in cuts:
+            partition.store.write(cut.writes)
+
+    # Rebalances.
+
+    async def _take_over(self, *_: Any, **__: Any) -> None:
+        """Bring every partition that is ours now to where it can go on; let go of the others."""
+        try:
+            async with self.flushing:
+                consumer = self.app.consumer
+                mine = {tp.partition for tp in consumer.assignment() if tp.topic == self.topics.journal}
+                for number in sorted(set(self.partitions) - mine):
+                    self.partitions.pop(number).close()
+                committed = await consumer._thread.committed({TP(self.topics.journal, number) for number in mine})
+                started = time.monotonic()
+                for number in sorted(mine):
+                    floor = committed.get(TP(self.topics.journal, number), 0)
+                    await asyncio.to_thread(self._open, number, floor)
+                log.info("took over partitions %s in %.1f s", sorted(mine), time.monotonic() - started)
+        except Exception as error:  # without its state a partition must not be read
+            end_process(error)
+
+    def _open(self, number: int, floor: int) -> None:
+        partition = self.partitions.get(number)
+        if partition is None:
+            partition = self.opening.open(number)
+            self.partitions[number] = partition
+        partition.silent_below = max(partition.silent_below, floor)
+
+    async def _start_offsets(self, assigned: set[TP]) -> dict[TP, int]:
+        return {
+            tp: self.partitions[tp.partition].next_offset
+            for tp in assigned
+            if tp.topic == self.topics.journal and tp.partition in self.partitions
+        }

@@ -1,0 +1,167 @@
+"""One journal partition: batches of records in, what to publish and what to write out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import defaultdict
+from typing import Any, NamedTuple
+
+from pipeline.codec.records import Codec
+from pipeline.domain import outcomes
+from pipeline.domain.events import Disposition, MeterEvent
+from pipeline.domain.fold import Journal, Record, Undecodable, step
+from pipeline.errors import Refusal, UndecodableRecord
+from pipeline.stream.batch import RecordBatch
+from pipeline.worker import layout
+from pipeline.worker.state import ChangedTally, StoredState
+from pipeline.worker.store import Store, Write
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Origin:
+    """Whose state this is. A store of another origin is never continued (invariant 8)."""
+
+    topic: str
+    topic_id: str
+    partition: int
+    partitions: int
+    fold: str
+
+
+class DeadLetter(NamedTuple):
+    """A record that nobody can read, as it came."""
+
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    reason: str
+
+
+class PartitionCut(NamedTuple):
+    """What one flush publishes and then writes."""
+
+    partition: int
+    cursor: int
+    tallies: list[ChangedTally]
+    """Those whose shard has to be published."""
+    dispositions: list[Disposition]
+    dead_letters: list[DeadLetter]
+    reroutes: list[tuple[bytes, bytes]]
+    """(identifier, value) of records that belong in another partition."""
+    writes: list[Write]
+
+
+class Partition:
+    """The fold of one partition over its store.
+
+    ``next_offset`` is where the fold stands in memory; the store's cursor follows with every written cut. Outputs of
+    records below ``silent_below`` were acknowledged to a worker before, so they are not published again.
+    """
+
+    def __init__(self, journal: Journal, origin: Origin, store: Store, codec: Codec) -> None:
+        self.journal = journal
+        self.origin = origin
+        self.store = store
+        self.codec = codec
+        self.next_offset = 0
+        self.silent_below = 0
+        self.records_held = 0
+        self._dispositions: list[Disposition] = []
+        self._dead_letters: list[DeadLetter] = []
+        self._reroutes: list[tuple[bytes, bytes]] = []
+        self.state = StoredState(store, self._event_of)
+        packed = store.get(layout.META)
+        if packed is not None:
+            self._recover(json.loads(packed))
+
+    def _recover(self, meta: dict[str, Any]) -> None:
+        mine, its = dataclasses.asdict(self.origin), meta["origin"]
+        for name in mine:
+            if mine[name] != its[name]:
+                raise Refusal(_OTHER_ORIGIN[name].format(mine=mine[name], its=its[name], path=self.store.path))
+        self.next_offset = meta["cursor"]
+        self.state.clock_ms = meta["clock_ms"]
+        accounts = {name: [records, int(value)] for name, (records, value) in meta["accounts"].items()}
+        self.state.accounts = defaultdict(lambda: [0, 0], accounts)
+
+    def _event_of(self, body: bytes) -> MeterEvent:
+        event = self.codec.decode_journal(body)
+        assert isinstance(event, MeterEvent)
+        return event
+
+    def fold(self, batch: RecordBatch) -> None:
+        """Fold a batch that begins where the fold stands."""
+        assert batch.start == self.next_offset, f"the fold stands at {self.next_offset}, the batch at {batch.start}"
+        for place in range(len(batch)):
+            self.fold_record(batch, place, self._content(batch.values[place]))
+        self.next_offset = batch.next_offset
+        self.records_held += len(batch)
+
+    def _content(self, value: bytes | None) -> Any:
+        try:
+            return self.codec.decode_journal(value)
+        except UndecodableRecord as error:
+            return Undecodable(error.reason)
+
+    def fold_record(self, batch: RecordBatch, place: int, content: Any) -> None:
+        """Fold one record of a batch by the specification."""
+        offset, value = int(batch.offsets[place]), batch.values[place]
+        decided = step(self.state, self.journal, Record(offset, int(batch.appended_at_ms[place]), content))
+        own = next((one for one in decided if one.offset == offset), None)
+        if isinstance(content, MeterEvent) and (own is None or own.disposition == outcomes.CANCELLED):
+            assert value is not None
+            self.state.bodies[offset] = value
+        if offset < self.silent_below:
+            return
+        self._dispositions += decided
+        if isinstance(content, Undecodable):
+            self._dead_letters.append(DeadLetter(offset, batch.keys[place], value, content.reason))
+        elif own is not None and own.disposition == outcomes.REROUTED:
+            assert value is not None and content.identifier is not None
+            self._reroutes.append((content.identifier.encode(), value))
+
+    def cut(self) -> PartitionCut:
+        """Take everything since the last cut."""
+        state_cut = self.state.cut()
+        meta = {
+            "origin": dataclasses.asdict(self.origin),
+            "cursor": self.next_offset,
+            "clock_ms": self.state.clock_ms,
+            "accounts": {name: [records, str(value)] for name, (records, value) in self.state.accounts.items()},
+        }
+        cut = PartitionCut(
+            self.journal.partition,
+            self.next_offset,
+            [changed for changed in state_cut.tallies if changed.version >= self.silent_below],
+            self._dispositions,
+            self._dead_letters,
+            self._reroutes,
+            [*state_cut.writes, (layout.META, json.dumps(meta).encode())],
+        )
+        self._dispositions, self._dead_letters, self._reroutes = [], [], []
+        self.records_held = 0
+        return cut
+
+    def wrote(self) -> None:
+        """The last cut is published and written."""
+        self.state.wrote()
+
+    def close(self) -> None:
+        """Leave the store as it was last written."""
+        self.store.close()
+
+
+_RESET = "`meterline worker reset` deletes this worker's local state; it is then folded again from the journal"
+_OTHER_ORIGIN = {
+    "topic": "the store {path} holds the state of topic {its}, not of {mine}; " + _RESET,
+    "topic_id": "the journal was deleted and created again since the store {path} was written (topic id {its}, now"
+    " {mine}), so its offsets mean other records; " + _RESET,
+    "partition": "the store {path} holds partition {its}, not {mine}; " + _RESET,
+    "partitions": "the journal had {its} partitions when the store {path} was written and has {mine} now: identifiers"
+    " moved to other partitions, and duplicates would count twice. Create a journal with {its} partitions again, or"
+    " begin a new namespace (METERLINE_NAMESPACE) with `meterline topics create`",
+    "fold": "the store {path} was written by another fold ({its}; this one is {mine}): restore the settings"
+    " METERLINE_MAX_EVENT_AGE, METERLINE_MAX_EVENT_AHEAD and METERLINE_CANCEL_WINDOW, or let the new rules judge the"
+    " whole journal: " + _RESET,
+}

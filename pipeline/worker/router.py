@@ -1,0 +1,61 @@
+"""The way of an adjustment into the journal: next to its event, or into every partition for a range."""
+
+from __future__ import annotations
+
+from pipeline.codec.records import Codec
+from pipeline.domain.checks import check_cancellation
+from pipeline.domain.events import Adjustment, Cancellation
+from pipeline.domain.partitioning import partition_of
+from pipeline.errors import UndecodableRecord
+from pipeline.kafka.producer import Publisher
+from pipeline.kafka.topics import Topics
+from pipeline.stream.batch import RecordBatch
+
+
+def route(batch: RecordBatch, codec: Codec, publisher: Publisher, topics: Topics, partitions: int) -> None:
+    """Publish the cancellations of a batch of adjustments; unusable ones become dead letters.
+
+    Routing the same adjustment twice is harmless: the fold knows its id.
+    """
+    for place, value in enumerate(batch.values):
+        try:
+            adjustment = codec.decode_adjustment(value)
+        except UndecodableRecord as error:
+            _bury(batch, place, error.reason, publisher, topics)
+            continue
+        reason = check_cancellation(adjustment, adjustment.id)
+        if reason is not None:
+            _bury(batch, place, reason, publisher, topics)
+            continue
+        body = codec.encode_cancellation(_cancellation(adjustment, int(batch.appended_at_ms[place])))
+        if adjustment.identifier is not None:
+            home = partition_of(adjustment.identifier, partitions)
+            publisher.publish(topics.journal, adjustment.identifier.encode(), body, partition=home)
+        else:
+            for partition in range(partitions):
+                publisher.publish(topics.journal, adjustment.id.encode(), body, partition=partition)
+
+
+def _cancellation(adjustment: Adjustment, requested_at_ms: int) -> Cancellation:
+    return Cancellation(
+        adjustment.id,
+        adjustment.event_name,
+        adjustment.livemode,
+        adjustment.identifier,
+        adjustment.range,
+        requested_at_ms,
+    )
+
+
+def _bury(batch: RecordBatch, place: int, reason: str, publisher: Publisher, topics: Topics) -> None:
+    publisher.publish(
+        topics.dead_letters,
+        batch.keys[place],
+        batch.values[place],
+        headers=[
+            ("topic", batch.topic.encode()),
+            ("partition", str(batch.partition).encode()),
+            ("offset", str(int(batch.offsets[place])).encode()),
+            ("reason", reason.encode()),
+        ],
+    )

@@ -1,0 +1,336 @@
+"""The fold's state over a partition's store: what changed since the last write in memory, the rest in RocksDB.
+
+Memory has two layers. ``cut`` takes what changed so far, ready to be published and written; while that goes on the
+fold continues on top of it. ``wrote`` says that the store now holds the cut. Reads look at what changed last, then at
+the cut, then at the store.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from pipeline.codec.dimensions import dimensions_bytes, dimensions_of
+from pipeline.domain.events import CancellationRange, Identity, MeterEvent, TallyKey
+from pipeline.domain.ledger import Awaited, Counted, Remembered
+from pipeline.domain.limits import MINUTE_MS
+from pipeline.domain.tally import Entry, Tally
+from pipeline.worker import layout
+from pipeline.worker.store import Store, Write
+
+Decode = Callable[[bytes], MeterEvent]
+
+CACHED_TALLIES_MAX = 20_000
+
+
+@dataclasses.dataclass(slots=True)
+class Cell:
+    """A tally in memory, with its newest entries packed and the full pages that have not been written yet."""
+
+    tally: Tally
+    tail: bytes = b""
+    pages: list[tuple[int, bytes]] = dataclasses.field(default_factory=list)
+    dirty: bool = False
+    stale: bool = False
+    """Whether min, max, last and latest must be found anew before anyone reads them."""
+    shard_prefix: bytes = b""
+    """The encoded fields of its shard that never change; empty until it is first published."""
+
+    def append(self, packed: bytes) -> None:
+        """Add packed entries in offset order."""
+        tail = self.tail + packed
+        while len(tail) >= layout.ENTRY_PAGE_BYTES:
+            page, tail = tail[: layout.ENTRY_PAGE_BYTES], tail[layout.ENTRY_PAGE_BYTES :]
+            self.pages.append((int.from_bytes(page[:8], "big"), page))
+        self.tail = tail
+
+
+class ChangedTally(NamedTuple):
+    """A tally that a cut holds, as it was when it was cut: later folding does not touch these bytes."""
+
+    key: bytes
+    version: int
+    packed: bytes
+    """``layout.pack_tally``"""
+    cell: Cell
+
+
+class Cut(NamedTuple):
+    """What changed since the last cut."""
+
+    writes: list[Write]
+    tallies: list[ChangedTally]
+
+
+class StoredState:
+    """``pipeline.domain.fold.State`` over a Store. ``decode`` reads the body of an event that was decoded before."""
+
+    def __init__(self, store: Store, decode: Decode) -> None:
+        self.clock_ms = 0
+        self.accounts: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
+        self.bodies: dict[int, bytes] = {}
+        self.ledger: dict[bytes, bytes | None] = {}
+        self.cells: dict[bytes, Cell] = {}
+        self.dirty: list[bytes] = []
+        self._store = store
+        self._decode = decode
+        self._small: dict[bytes, bytes | None] = {}
+        self._cutting: dict[bytes, bytes | None] = {}
+        self._cutting_bodies: dict[int, bytes] = {}
+        self._awaited: dict[bytes, int] = {}
+        self._oldest: list[tuple[int, bytes]] = []
+        for marker, _ in store.scan(layout.AWAITING):
+            packed = store.get(marker[1:])
+            assert packed is not None, "a marker without its ledger entry"
+            self._await(marker[1:], layout.unpack_awaited(packed))
+
+    # The ledger.
+
+    def ledger_value(self, key: bytes) -> bytes | None:
+        """The packed entry of a ledger key, wherever it is."""
+        if key in self.ledger:
+            return self.ledger[key]
+        if key in self._cutting:
+            return self._cutting[key]
+        return self._store.get(key)
+
+    def ledger_values(self, keys: list[bytes]) -> list[bytes | None]:
+        """The packed entries of many ledger keys."""
+        found = self._store.get_many(keys)
+        for layer in (self._cutting, self.ledger):
+            if layer:
+                for place, key in enumerate(keys):
+                    if key in layer:
+                        found[place] = layer[key]
+        return found
+
+    def find(self, identity: Identity) -> Remembered | None:
+        packed = self.ledger_value(layout.ledger_key(identity))
+        if packed is None:
+            return None
+        if packed[0] == layout.AWAITED:
+            return layout.unpack_awaited(packed)
+        return self._counted(packed)
+
+    def _counted(self, packed: bytes) -> Counted:
+        offset, appended_at_ms, clock_ms, cancelled_by = layout.unpack_counted(packed)
+        return Counted(self._decode(self.body(offset)), offset, appended_at_ms, clock_ms, cancelled_by)
+
+    def body(self, offset: int) -> bytes:
+        """The bytes of a remembered event, as they came."""
+        body = self.bodies.get(offset) or self._cutting_bodies.get(offset)
+        if body is None:
+            page = self._store.get(layout.bodies_key(offset))
+            assert page is not None, f"the body of offset {offset} is gone"
+            start = offset - offset % layout.BODIES_PER_PAGE
+            body = next(one for at, one in layout.unpack_bodies(start, page) if at == offset)
+        return body
+
+    def remember(self, identity: Identity, remembered: Remembered) -> None:
+        key = layout.ledger_key(identity)
+        if isinstance(remembered, Awaited):
+            self.ledger[key] = layout.pack_awaited(remembered)
+            self._await(key, remembered)
+        else:
+            self._await_no_more(key)
+            self.ledger[key] = layout.pack_counted(
+                remembered.offset, remembered.appended_at_ms, remembered.clock_ms, remembered.cancelled_by
+            )
+
+    def forget(self, identity: Identity) -> None:
+        key = layout.ledger_key(identity)
+        self.ledger[key] = None
+        self._await_no_more(key)
+
+    def _await(self, key: bytes, awaited: Awaited) -> None:
+        clock_ms = awaited.waiting[0].clock_ms
+        if self._awaited.get(key) != clock_ms:
+            self._awaited[key] = clock_ms
+            self._small[layout.AWAITING + key] = b""
+            heapq.heappush(self._oldest, (clock_ms, key))
+
+    def _await_no_more(self, key: bytes) -> None:
+        if self._awaited.pop(key, None) is not None:
+            self._small[layout.AWAITING + key] = None
+
+    @property
+    def oldest_awaited_ms(self) -> int | None:
+        """The clock of the oldest cancellation that waits, or None."""
+        while self._oldest and self._awaited.get(self._oldest[0][1]) != self._oldest[0][0]:
+            heapq.heappop(self._oldest)  # its event came meanwhile
+        return self._oldest[0][0] if self._oldest else None
+
+    def expired(self, before_ms: int) -> list[tuple[Identity, Awaited]]:
+        found = []
+        while (oldest_ms := self.oldest_awaited_ms) is not None and oldest_ms < before_ms:
+            _, key = heapq.heappop(self._oldest)
+            self._await_no_more(key)  # the fold remembers it anew or forgets it
+            packed = self.ledger_value(key)
+            assert packed is not None
+            found.append((layout.identity_of(key), layout.unpack_awaited(packed)))
+        return found
+
+    def matching(
+        self, livemode: bool, event_name: str, wanted: CancellationRange
+    ) -> Iterator[tuple[Identity, Counted]]:
+        prefix = layout.tally_prefix(livemode, event_name, wanted.customer)
+        keys = {key for key, _ in self._store.scan(prefix)} | {key for key in self.cells if key.startswith(prefix)}
+        for key in sorted(keys):
+            window_start_ms = layout.tally_key_parts(key)[3]
+            if window_start_ms < wanted.end_ms and window_start_ms + MINUTE_MS > wanted.start_ms:
+                for offset, _, timestamp_ms, _ in self._entries(key, self.cell(key)):
+                    if wanted.start_ms <= timestamp_ms < wanted.end_ms:
+                        event = self._decode(self.body(offset))
+                        packed = self.ledger_value(layout.ledger_key(event.identity))
+                        assert packed is not None, "an entry of a tally has left the ledger too early"
+                        yield event.identity, self._counted(packed)
+
+    # Tallies.
+
+    def cell(self, key: bytes) -> Cell:
+        """The tally of a store key, from memory or the store, or a new one."""
+        cell = self.cells.get(key)
+        if cell is None:
+            packed = self._store.get(key)
+            cell = self.loaded(key, packed)
+        return cell
+
+    def loaded(self, key: bytes, packed: bytes | None) -> Cell:
+        """Put a tally as it was read from the store into memory."""
+        if packed is None:
+            cell = Cell(Tally())
+        else:
+            cell = Cell(layout.unpack_tally(packed), packed[layout.TALLY_BYTES :])
+        self.cells[key] = cell
+        return cell
+
+    def touch(self, key: bytes, cell: Cell) -> None:
+        if not cell.dirty:
+            cell.dirty = True
+            self.dirty.append(key)
+
+    def add(self, key: TallyKey, entry: Entry) -> None:
+        stored = _store_key(key)
+        cell = self.cell(stored)
+        cell.tally.add(entry)
+        cell.append(layout.pack_entry(entry))
+        self.touch(stored, cell)
+
+    def remove(self, key: TallyKey, entry: Entry, at_offset: int) -> None:
+        stored = _store_key(key)
+        cell = self.cell(stored)
+        cell.stale |= cell.tally.remove(entry, at_offset)
+        self._remove_entry(stored, cell, entry[0])
+        self.touch(stored, cell)
+
+    def _remove_entry(self, key: bytes, cell: Cell, offset: int) -> None:
+        left = layout.without_entry(cell.tail, offset)
+        if left is not None:
+            cell.tail = left
+            return
+        for place, (first, page) in enumerate(cell.pages):
+            left = layout.without_entry(page, offset)
+            if left is not None:
+                cell.pages[place] = (first, left)
+                return
+        for page_key, page in self._stored_pages(key):
+            left = layout.without_entry(page, offset)
+            if left is not None:
+                self._small[page_key] = left
+                return
+        raise AssertionError(f"offset {offset} is not among the entries of its tally")
+
+    def _stored_pages(self, key: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Full pages of a tally's older entries, in the newest form of each."""
+        prefix = layout.INDEX + key[1:]
+        pages: dict[bytes, bytes | None] = dict(self._store.scan(prefix))
+        for layer in (self._cutting, self._small):
+            pages |= {page_key: page for page_key, page in layer.items() if page_key.startswith(prefix)}
+        for page_key, page in pages.items():
+            assert page is not None, "pages are never deleted while their tally lives"
+            yield page_key, page
+
+    def _entries(self, key: bytes, cell: Cell) -> Iterator[Entry]:
+        for _, page in self._stored_pages(key):
+            yield from layout.unpack_entries(page)
+        for _, page in cell.pages:
+            yield from layout.unpack_entries(page)
+        yield from layout.unpack_entries(cell.tail)
+
+    # Ranges and accounts.
+
+    def range_applied(self, adjustment_id: str) -> bool:
+        key = layout.RANGE + adjustment_id.encode()
+        return key in self._small or key in self._cutting or self._store.get(key) is not None
+
+    def apply_range(self, adjustment_id: str, clock_ms: int) -> None:
+        self._small[layout.RANGE + adjustment_id.encode()] = clock_ms.to_bytes(8, "big", signed=True)
+
+    def account(self, disposition: str, records: int, value: int) -> None:
+        account = self.accounts[disposition]
+        account[0] += records
+        account[1] += value
+
+    # Cuts.
+
+    def cut(self) -> Cut:
+        """Take all that changed. At most one cut at a time: the one before must have been written."""
+        assert not self._cutting and not self._cutting_bodies, "a cut while another is being written"
+        writes: dict[bytes, bytes | None] = {}
+        tallies = []
+        for key in self.dirty:
+            cell = self.cells[key]
+            if cell.stale:
+                cell.tally.recompute(self._entries(key, cell))
+                cell.stale = False
+            packed = layout.pack_tally(cell.tally)
+            tallies.append(ChangedTally(key, cell.tally.version, packed, cell))
+            writes[key] = packed + cell.tail
+            for first, page in cell.pages:
+                writes[layout.index_key(key, first)] = page
+            cell.pages = []
+            cell.dirty = False
+        writes |= self._small
+        self.ledger, ledger = {}, self.ledger
+        self.bodies, self._cutting_bodies = {}, self.bodies
+        self._small, self.dirty = {}, []
+        pages = self._body_pages()
+        self._cutting = writes | ledger
+        return Cut([*sorted(ledger.items()), *sorted(writes.items()), *pages], tallies)
+
+    def _body_pages(self) -> list[Write]:
+        by_page: defaultdict[int, list[tuple[int, bytes]]] = defaultdict(list)
+        for offset in sorted(self._cutting_bodies):
+            by_page[offset // layout.BODIES_PER_PAGE].append((offset, self._cutting_bodies[offset]))
+        pages: list[Write] = []
+        for number, bodies in by_page.items():
+            start = number * layout.BODIES_PER_PAGE
+            if not pages:  # an earlier cut may have ended within the first page
+                before = self._store.get(layout.bodies_key(start))
+                bodies = [*layout.unpack_bodies(start, before), *bodies] if before is not None else bodies
+            pages.append((layout.bodies_key(start), layout.pack_bodies(bodies)))
+        return pages
+
+    def wrote(self) -> None:
+        """The store holds the cut. Tallies that have not changed since may leave memory."""
+        self._cutting, self._cutting_bodies = {}, {}
+        excess = len(self.cells) - CACHED_TALLIES_MAX
+        if excess > 0:
+            clean = (key for key, cell in self.cells.items() if not cell.dirty)
+            for key in [key for _, key in zip(range(excess), clean, strict=False)]:
+                del self.cells[key]
+
+
+def _store_key(key: TallyKey) -> bytes:
+    return layout.store_tally_key(
+        key.livemode, key.event_name, key.customer, key.window_start_ms, dimensions_bytes(key.dimensions)
+    )
+
+
+def domain_key(key: bytes) -> TallyKey:
+    """The tally key of a store key."""
+    livemode, event_name, customer, window_start_ms, dimensions = layout.tally_key_parts(key)
+    return TallyKey(livemode, event_name, customer, window_start_ms, dimensions_of(dimensions))

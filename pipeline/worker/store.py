@@ -1,0 +1,116 @@
+"""One partition's RocksDB.
+
+No write-ahead log: the journal is the log. After a crash the store is at some earlier cursor, whole, because one
+column family is flushed in the order it was written and every write is one batch with its cursor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from rocksdict import (
+    BlockBasedOptions,
+    Cache,
+    Checkpoint,
+    DBCompactionStyle,
+    DBCompressionType,
+    Options,
+    Rdict,
+    WriteBatch,
+    WriteOptions,
+)
+
+from pipeline.errors import Refusal
+
+Write = tuple[bytes, bytes | None]
+"""(key, value); None deletes."""
+
+_MEMTABLE_BYTES = 24 * 2**20
+_CACHE_BYTES = 64 * 2**20
+_shared_cache: list[Cache] = []
+
+
+def _options() -> Options:
+    if not _shared_cache:
+        _shared_cache.append(Cache(_CACHE_BYTES))
+    table = BlockBasedOptions()
+    table.set_block_cache(_shared_cache[0])
+    table.set_bloom_filter(10, False)
+    table.set_format_version(5)
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.set_write_buffer_size(_MEMTABLE_BYTES)
+    options.set_max_write_buffer_number(3)
+    options.set_memtable_prefix_bloom_ratio(0.1)
+    options.set_memtable_whole_key_filtering(True)
+    options.set_level_zero_file_num_compaction_trigger(8)
+    options.set_compaction_style(DBCompactionStyle.level())
+    options.set_compression_type(DBCompressionType.lz4())
+    options.set_block_based_table_factory(table)
+    options.set_max_open_files(256)
+    options.set_keep_log_file_num(2)
+    options.set_max_background_jobs(2)
+    return options
+
+
+class Store:
+    """Bytes by key, in order of key. One process at a time; ``path`` is made when it is missing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._rocks = Rdict(str(path), _options())
+        except Exception as error:
+            if "lock" in str(error).lower():
+                raise Refusal(
+                    f"the store {path} is in use by another worker; give each worker its own METERLINE_STATE directory"
+                ) from None
+            raise Refusal(
+                f"the store {path} cannot be opened ({error}); `meterline worker reset` deletes this worker's local"
+                " state, which is then taken from a snapshot or folded from the journal again"
+            ) from error
+        self._write_options = WriteOptions()
+        self._write_options.disable_wal = True
+
+    def get(self, key: bytes) -> bytes | None:
+        value: bytes | None = self._rocks.get(key)
+        return value
+
+    def get_many(self, keys: list[bytes]) -> list[bytes | None]:
+        values: list[bytes | None] = self._rocks.get(keys)  # type: ignore[arg-type]
+        return values
+
+    def scan(self, prefix: bytes, start: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """(key, value) of all keys with this prefix, from ``start`` on, in order."""
+        cursor = self._rocks.iter()
+        cursor.seek(start or prefix)
+        while cursor.valid():
+            key: bytes = cursor.key()
+            if not key.startswith(prefix):
+                return
+            yield key, cursor.value()
+            cursor.next()
+
+    def write(self, writes: Iterable[Write]) -> None:
+        """All of them or none."""
+        batch = WriteBatch(raw_mode=True)
+        put, delete = batch.put, batch.delete
+        for key, value in writes:
+            if value is None:
+                delete(key)
+            else:
+                put(key, value)
+        self._rocks.write(batch, self._write_options)
+
+    def checkpoint(self, path: Path) -> None:
+        """A whole copy at this moment, by hard links, in a directory that does not exist yet."""
+        Checkpoint(self._rocks).create_checkpoint(str(path))
+
+    def flush(self) -> None:
+        """Bring what was written to disk, so that a crash need not fold it again."""
+        self._rocks.flush()
+
+    def close(self) -> None:
+        self._rocks.close()

@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from pipeline.cli import demo, operate, publish
+from pipeline.cli import demo, operate, publish, query
 from pipeline.errors import MeterlineError, Unavailable
 
 EXIT_FAILED = 1
@@ -113,10 +113,13 @@ def root(
 app.command(rich_help_panel=_STACK)(demo.demo)
 app.command(rich_help_panel=_USAGE)(publish.emit)
 app.command(rich_help_panel=_USAGE)(publish.adjust)
+app.command(rich_help_panel=_QUESTIONS)(query.query)
+app.command(rich_help_panel=_QUESTIONS)(query.explain)
 app.command(rich_help_panel=_QUESTIONS)(operate.tail)
 app.add_typer(operate.worker, name="worker", rich_help_panel=_PARTS)
 app.command(rich_help_panel=_PARTS)(operate.sink)
 app.add_typer(operate.topics, name="topics", rich_help_panel=_PARTS)
+app.add_typer(query.clickhouse, name="clickhouse", rich_help_panel=_PARTS)
 
 
 def main() -> None:

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import datetime
 import enum
+import re
+import zoneinfo
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from pipeline.clickhouse.zones import BEGINNING_MS, END_MS, Piece
+from pipeline.clickhouse.zones import BEGINNING_MS, END_MS, Piece, pieces_of
 from pipeline.domain.limits import DAY_MS, HOUR_MS, MINUTE_MS
+from pipeline.domain.times import TIME_GRAMMAR, timestamp_ms_of, timestamp_text
 
 _EPOCH = datetime.date(1970, 1, 1)
 
@@ -91,3 +94,31 @@ def _date(local_ms: int) -> datetime.date:
 
 def _local_ms(date: datetime.date) -> int:
     return (date - _EPOCH).days * DAY_MS
+
+
+_LOCAL_TIME = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2})(?:[Tt ](\d{2}):(\d{2})(?::(\d{2}))?)?)?)?", re.ASCII)
+
+MOMENT_GRAMMAR = f"2026, 2026-01, 2026-01-31 or 2026-01-31T17:05 by the clocks of the zone; {TIME_GRAMMAR}"
+
+
+def moment_of(text: str, zone: str) -> int:
+    """Milliseconds of a time that may leave out its offset and its smaller parts: the zone's clocks complete it.
+
+    A time that the clocks show twice is the first of the two, one that they skip is when they skip it. Raises
+    ValueError.
+    """
+    match = _LOCAL_TIME.fullmatch(text)
+    if match is None:
+        return timestamp_ms_of(text)
+    parts = [int(part) if part else least for part, least in zip(match.groups(), (1, 1, 1, 0, 0, 0), strict=True)]
+    local = datetime.datetime(*parts, tzinfo=datetime.UTC)  # type: ignore[arg-type, misc]  # six numbers
+    return _instant(int(local.timestamp()) * 1000, pieces_of(zone))
+
+
+def moment_text(moment_ms: int, zone: str) -> str:
+    """RFC 3339 by the clocks of a zone."""
+    try:
+        moment = datetime.datetime.fromtimestamp(moment_ms / 1000, zoneinfo.ZoneInfo(zone))
+    except (OverflowError, ValueError):
+        return timestamp_text(moment_ms)
+    return moment.isoformat(timespec="milliseconds" if moment_ms % 1000 else "seconds").replace("+00:00", "Z")

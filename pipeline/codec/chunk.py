@@ -22,8 +22,8 @@ Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 _Words = npt.NDArray[np.uint64]
 
-PAD = bytes(16)
-"""In front of and behind the records, so that a word can be read at any position of any record."""
+PAD = bytes(32)
+"""In front of and behind the records, so that the words before and behind any position of any record can be read."""
 
 DIMENSIONS_PLAIN_MAX = 32
 """A map with more items is not plain: each item costs a step over the whole chunk."""
@@ -123,7 +123,29 @@ class ColumnWalk:
         self.require(inside)
         return span
 
-    def optional(self, read: Callable[[], Any]) -> tuple[Mask, Any]:
+    def decimal(self, words: int, digits: int) -> Ints:
+        """Read a decimal of every record, as rows of so many 64-bit words, the lowest first.
+
+        One with more than ``digits`` digits is not plain, and one very close to that is left out with it. Longer than
+        16 bytes are plain only at their full width.
+        """
+        span = self.span()
+        size = span.end - span.start
+        self.require((size >= 1) & (size <= 16) if words == 2 else size == 8 * words)
+        # The bytes that end where the value ends. Where it is shorter, what belongs to other fields is shifted out
+        # and the sign shifted in.
+        columns = [self.chunk.big_endian(span.end - 8 * (word + 1)).view(np.int64) for word in range(words)]
+        if words == 2:
+            low, high = columns
+            low_shift = np.clip(64 - 8 * size, 0, 56)
+            high_shift = np.clip(128 - 8 * size, 0, 56)
+            low = (low << low_shift) >> low_shift
+            columns = [low, np.where(size > 8, (high << high_shift) >> high_shift, low >> 63)]
+        bound = 10**digits >> 64 * (words - 1)
+        self.require((columns[-1] < bound) & (columns[-1] > -bound))
+        return np.stack(columns, axis=1)
+
+    def optional(self, read: Callable[[ColumnWalk], Any]) -> tuple[Mask, Any]:
         """Read a union of null and something: which records have it, and what ``read`` gives, of use for these only.
 
         The span of a record that has none is empty.
@@ -133,7 +155,7 @@ class ColumnWalk:
         self.require((branch == 0) | (branch == 2))
         present: Mask = branch == 2
         before_at, before_plain = self.at, self.plain
-        column = read()
+        column = read(self)
         self.at = np.where(present, self.at, before_at)
         self.plain = np.where(present, self.plain, before_plain)
         if isinstance(column, Span):
@@ -241,3 +263,20 @@ def _less(chunk: Chunk, left: Span, right: Span) -> Mask:
         go_on = tie[~ended]
         less[go_on] = _less(chunk, left.of(go_on).behind(8), right.of(go_on).behind(8))
     return less
+
+
+def items_of(chunk: Chunk) -> tuple[Ints, Span, Span]:
+    """The items of canonical maps, one map per record: how many each has, then all keys and all values, in order."""
+    counts, at, _ = _longs(chunk, chunk.starts)
+    firsts = np.cumsum(counts) - counts
+    total = int(counts.sum())
+    keys, values = (Span(np.empty(total, np.int64), np.empty(total, np.int64)) for _ in range(2))
+    for item in range(int(counts.max(initial=0))):
+        records = np.flatnonzero(counts > item)
+        places = firsts[records] + item
+        key, _ = _spans(chunk, at[records], chunk.ends[records])
+        value, _ = _spans(chunk, key.end, chunk.ends[records])
+        keys.start[places], keys.end[places] = key
+        values.start[places], values.end[places] = value
+        at[records] = value.end
+    return counts, keys, values

@@ -2,28 +2,31 @@
 
 An Arrow array of strings is one buffer and the offsets between its elements. The chunk is such a buffer already: with
 the start and the end of a field as offsets, every second element is that field and the elements between are whatever
-lies between. So a column is cut by choosing every second element, without looking at a byte in Python.
+lies between. So a column is cut by taking every second element, without looking at a byte in Python.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.codec.chunk import ColumnWalk, Ints, Mask, Span
+from pipeline.codec.chunk import Chunk, ColumnWalk, Ints, Mask, Span, items_of
 from pipeline.codec.dimensions import dimensions_bytes, dimensions_of
-from pipeline.domain.limits import VALUE_PRECISION, VALUE_SCALE
 from pipeline.errors import UndecodableRecord
 
-DECIMAL = pa.decimal128(VALUE_PRECISION, VALUE_SCALE)
 _OFFSET_MAX = 2**31 - 1
+
+Dimensions = tuple[Span, Mask]
+"""What ``ColumnWalk.dimensions`` reads: the maps' bytes, and which are canonical beyond doubt."""
 
 
 class Cut:
-    """The records of a walk that are kept. Cutting texts may drop some, so texts are cut first."""
+    """The records of a walk that are kept: ``texts`` comes first, for it drops those whose texts are not UTF-8."""
 
     def __init__(self, walk: ColumnWalk, plain: Mask) -> None:
         self._chunk = walk.chunk
@@ -32,6 +35,7 @@ class Cut:
             plain = np.zeros_like(plain)
         self.records: Ints = np.flatnonzero(plain)
         """Which records of the chunk are kept; ascending."""
+        self._mended: dict[int, bytes] = {}
 
     @property
     def rows(self) -> Ints:
@@ -45,23 +49,25 @@ class Cut:
         others[self.rows] = False
         return np.flatnonzero(others)
 
-    def binary(self, span: Span) -> pa.Array:
-        """The contents as they are."""
-        count = len(self.records)
-        offsets = np.empty(2 * count + 1, np.int32)
-        offsets[0:-1:2] = span.start[self.records]
-        offsets[1::2] = span.end[self.records]
-        offsets[-1] = len(self._chunk.buffer)
-        pieces = pa.Array.from_buffers(pa.binary(), 2 * count, [None, pa.py_buffer(offsets), self._buffer])
-        return pieces.take(pa.array(np.arange(0, 2 * count, 2)))
+    def texts(self, spans: Sequence[Span], maps: Sequence[Dimensions]) -> list[pa.Array]:
+        """The contents of ``spans`` as strings.
 
-    def texts(self, spans: Sequence[Span]) -> list[pa.Array]:
-        """The contents as strings. Drops the records in which one of them is not UTF-8."""
+        Drops the records in which one of them, or a string in one of ``maps``, is not UTF-8, and those with a map
+        that has a key twice.
+        """
+        for dimensions, canonical in maps:
+            self._mend(dimensions, canonical)
+        # The maps that were mended are good: their spans are made empty for this check.
+        checked = [*spans, *(_only(dimensions, canonical) for dimensions, canonical in maps)]
         try:
-            return [self.binary(span).cast(pa.string()) for span in spans]
+            texts = self._strings(checked)
         except pa.ArrowInvalid:
-            self.records = np.array([record for record in self.records if self._is_text(record, spans)], np.int64)
-            return [self.binary(span).cast(pa.string()) for span in spans]
+            self.records = np.array([one for one in self.records.tolist() if self._is_text(one, checked)], np.int64)
+            texts = self._strings(checked)
+        return texts[: len(spans)]
+
+    def _strings(self, spans: Sequence[Span]) -> list[pa.Array]:
+        return [self._contents(span).cast(pa.string()) for span in spans]
 
     def _is_text(self, record: int, spans: Sequence[Span]) -> bool:
         try:
@@ -71,28 +77,12 @@ class Cut:
             return False
         return True
 
-    def texts_and_dimensions(
-        self, spans: Sequence[Span], dimensions: Span, canonical: Mask
-    ) -> tuple[list[pa.Array], pa.Array]:
-        """The contents as strings and the dimensions as canonical bytes. Drops the records in which one is invalid.
+    def _contents(self, span: Span) -> pa.Array:
+        return contents(self._buffer, span.of(self.records))
 
-        Dimensions that are not ``canonical`` beyond doubt are read one by one, each distinct one once.
-        """
-        mended = self._mended(dimensions, canonical)
-        # Those are checked, so they take no part in the check of all the others: their span is made empty.
-        undoubted = Span(dimensions.start, np.where(canonical, dimensions.end, dimensions.start))
-        *texts, packed = self.texts([*spans, undoubted])
-        packed = packed.cast(pa.binary())
-        if mended:
-            doubted = ~canonical[self.records]
-            replacements = pa.array([mended[record] for record in self.records[doubted].tolist()], pa.binary())
-            packed = pc.replace_with_mask(packed, pa.array(doubted), replacements)
-        return texts, packed
-
-    def _mended(self, dimensions: Span, canonical: Mask) -> dict[int, bytes]:
-        """By record: the canonical form of the dimensions in doubt. Drops the records whose dimensions are none."""
+    def _mend(self, dimensions: Span, canonical: Mask) -> None:
+        """Bring maps in doubt into canonical form, each distinct one once; drop the records where that fails."""
         known: dict[bytes, bytes | None] = {}
-        mended: dict[int, bytes] = {}
         dropped: list[int] = []
         for record in self.records[~canonical[self.records]].tolist():
             raw = self._chunk.buffer[dimensions.start[record] : dimensions.end[record]]
@@ -102,17 +92,32 @@ class Cut:
             if packed is None:
                 dropped.append(record)
             else:
-                mended[record] = packed
+                self._mended[record] = packed
         if dropped:
             self.records = np.setdiff1d(self.records, np.array(dropped), assume_unique=True)
-        return mended
 
-    def decimals(self, low: Ints, high: Ints) -> pa.Array:
-        """Decimal(38, 12) from the two halves of each value."""
-        words = np.empty((len(self.records), 2), np.int64)
-        words[:, 0] = low[self.records]
-        words[:, 1] = high[self.records]
-        return pa.Array.from_buffers(DECIMAL, len(words), [None, pa.py_buffer(words)])
+    def dimensions(self, dimensions: Span, canonical: Mask) -> pa.Array:
+        """The maps' canonical bytes."""
+        packed = self._contents(dimensions)
+        doubted = ~canonical[self.records]
+        if not doubted.any():
+            return packed
+        mended = [self._mended[record] for record in self.records[doubted].tolist()]
+        return pc.replace_with_mask(packed, pa.array(doubted), pa.array(mended, pa.binary()))
+
+    def numbers(self, kind: pa.DataType, values: npt.NDArray[Any]) -> pa.Array:
+        """Booleans, ints, times; decimals as rows of 64-bit words, the lowest first."""
+        kept = np.ascontiguousarray(values[self.records])
+        if kept.ndim == 1:
+            return pa.array(kept).cast(kind)
+        return pa.Array.from_buffers(kind, len(kept), [None, pa.py_buffer(kept)])
+
+    def nullable(self, column: pa.Array, present: Mask) -> pa.Array:
+        return pc.if_else(pa.array(present[self.records]), column, pa.scalar(None, column.type))
+
+
+def _only(dimensions: Span, canonical: Mask) -> Span:
+    return Span(dimensions.start, np.where(canonical, dimensions.end, dimensions.start))
 
 
 def _canonical(raw: bytes) -> bytes | None:
@@ -122,15 +127,22 @@ def _canonical(raw: bytes) -> bytes | None:
         return None
 
 
-def decimal_words(walk: ColumnWalk, span: Span) -> tuple[Ints, Ints]:
-    """The lower and the upper 64 bits of big-endian decimals of 1 to 16 bytes; others are not plain."""
-    size = span.end - span.start
-    walk.require((size >= 1) & (size <= 16))
-    chunk = walk.chunk
-    # The 16 bytes that end where the value ends; what belongs to other fields is shifted out, and the sign shifted in.
-    low = chunk.big_endian(span.end - 8).view(np.int64)
-    high = chunk.big_endian(span.end - 16).view(np.int64)
-    low_shift = np.clip(64 - 8 * size, 0, 56)
-    high_shift = np.clip(128 - 8 * size, 0, 56)
-    low = (low << low_shift) >> low_shift
-    return low, np.where(size > 8, (high << high_shift) >> high_shift, low >> 63)
+def contents(buffer: pa.Buffer, span: Span) -> pa.Array:
+    """The contents of spans, ascending and apart, as an array of bytes."""
+    count = len(span.start)
+    offsets = np.empty(2 * count + 1, np.int32)
+    offsets[0:-1:2] = span.start
+    offsets[1::2] = span.end
+    offsets[-1] = span.end[-1] if count else 0
+    pieces = pa.Array.from_buffers(pa.binary(), 2 * count, [None, pa.py_buffer(offsets), buffer])
+    return pieces.take(pa.array(np.arange(0, 2 * count, 2)))
+
+
+def dimension_maps(packed: pa.Array) -> pa.Array:
+    """Canonical dimensions as map<utf8, utf8>."""
+    chunk = Chunk(packed.to_pylist())
+    counts, keys, values = items_of(chunk)
+    buffer = pa.py_buffer(chunk.buffer)
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    texts = [contents(buffer, span).cast(pa.string()) for span in (keys, values)]
+    return pa.MapArray.from_arrays(pa.array(offsets), *texts)

@@ -21,8 +21,9 @@ CODEC = Codec()
 EXACT = decimal.Context(prec=60)
 PREFIX = newest("MeterEvent").prefix
 
-text = st.text(st.characters(exclude_categories=["Cs"]), max_size=90)
 short = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
+long_text = st.builds(lambda part, times: part * times, short, st.integers(8, 40))
+text = st.one_of(short, short, long_text)
 key = st.one_of(
     short, st.sampled_from(["customer_id", "customer_region", "customer", "a", "a\0", "", "z" * 63, "é" * 32]), text
 )
@@ -133,7 +134,7 @@ def rows_of(frame: pl.DataFrame) -> list[tuple]:
     return [(*row[:3], int(row[3].scaleb(12, EXACT)), *row[4:]) for row in frame.iter_rows()]
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(chunk)
 def test_what_stands_in_the_columns_is_what_the_strict_codec_reads(values: list[bytes | None]) -> None:
     columns = decode_events(values)
@@ -145,7 +146,7 @@ def test_what_stands_in_the_columns_is_what_the_strict_codec_reads(values: list[
         assert row == (*read[:5], dimensions_bytes(read.dimensions), read.livemode)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.lists(
         st.builds(
@@ -154,7 +155,7 @@ def test_what_stands_in_the_columns_is_what_the_strict_codec_reads(values: list[
             text,
             short,
             st.integers(-(10**37), 10**37),
-            st.integers(-(2**50), 2**50),
+            st.integers(0, 2**42),
             dimensions,
             st.booleans(),
         ),
@@ -165,7 +166,7 @@ def test_every_ordinary_event_goes_by_columns(events: list[MeterEvent]) -> None:
     assert decode_events([CODEC.encode_event(one) for one in events]).rest.tolist() == []
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.dictionaries(key, short, max_size=5), min_size=1, max_size=5), st.randoms())
 def test_maps_in_any_order_of_keys_go_by_columns_and_come_out_canonical(maps: list[dict], random) -> None:
     values = []

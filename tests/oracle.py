@@ -58,7 +58,7 @@ def read_topic(kafka: str, topic: str) -> Iterator[tuple[int, int, int, bytes | 
                 continue
             consumer.assign([place])
             while consumer.position([place])[0].offset < end:
-                for message in consumer.consume(10_000, timeout=1.0):
+                for message in consumer.consume(2_000, timeout=0.1):
                     assert message.error() is None, message.error()
                     yield number, message.offset(), message.timestamp()[1], message.value()
     finally:

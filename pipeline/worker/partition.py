@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 
 from pipeline.codec.records import Codec
 from pipeline.domain import outcomes
-from pipeline.domain.events import Disposition, MeterEvent
+from pipeline.domain.events import Cancellation, Disposition, MeterEvent
 from pipeline.domain.fold import Journal, Record, Undecodable, step
 from pipeline.errors import Refusal, UndecodableRecord
 from pipeline.stream.batch import RecordBatch
 from pipeline.worker import layout
+from pipeline.worker.columnar import DimensionChecks, fold_columns
 from pipeline.worker.state import ChangedTally, StoredState
 from pipeline.worker.store import Store, Write
 
@@ -67,6 +68,8 @@ class Partition:
         self.next_offset = 0
         self.silent_below = 0
         self.records_held = 0
+        self.checks = DimensionChecks()
+        self.prefixes = codec.prefixes("MeterEvent")
         self._dispositions: list[Disposition] = []
         self._dead_letters: list[DeadLetter] = []
         self._reroutes: list[tuple[bytes, bytes]] = []
@@ -93,12 +96,13 @@ class Partition:
     def fold(self, batch: RecordBatch) -> None:
         """Fold a batch that begins where the fold stands."""
         assert batch.start == self.next_offset, f"the fold stands at {self.next_offset}, the batch at {batch.start}"
-        for place in range(len(batch)):
-            self.fold_record(batch, place, self._content(batch.values[place]))
+        if len(batch):
+            fold_columns(self, batch, self.checks)
         self.next_offset = batch.next_offset
         self.records_held += len(batch)
 
-    def _content(self, value: bytes | None) -> Any:
+    def content(self, value: bytes | None) -> MeterEvent | Cancellation | Undecodable:
+        """A journal record, decoded strictly."""
         try:
             return self.codec.decode_journal(value)
         except UndecodableRecord as error:

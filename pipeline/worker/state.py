@@ -163,6 +163,14 @@ class StoredState:
             heapq.heappop(self._oldest)  # its event came meanwhile
         return self._oldest[0][0] if self._oldest else None
 
+    def awaited_before(self, before_ms: int) -> list[int]:
+        """The clocks of all cancellations that wait since before ``before_ms``."""
+        oldest_ms = self.oldest_awaited_ms
+        if oldest_ms is None or oldest_ms >= before_ms:
+            return []
+        waiting = (layout.unpack_awaited(self.ledger_value(key) or b"").waiting for key in self._awaited)
+        return [one.clock_ms for ones in waiting for one in ones if one.clock_ms < before_ms]
+
     def expired(self, before_ms: int) -> list[tuple[Identity, Awaited]]:
         found = []
         while (oldest_ms := self.oldest_awaited_ms) is not None and oldest_ms < before_ms:
@@ -197,6 +205,10 @@ class StoredState:
             packed = self._store.get(key)
             cell = self.loaded(key, packed)
         return cell
+
+    def stored(self, keys: list[bytes]) -> list[bytes | None]:
+        """Tallies as the store has them."""
+        return self._store.get_many(keys)
 
     def loaded(self, key: bytes, packed: bytes | None) -> Cell:
         """Put a tally as it was read from the store into memory."""

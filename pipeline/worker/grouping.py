@@ -1,0 +1,174 @@
+"""From plain rows to tallies: one merge per distinct tally, whatever the number of rows.
+
+A value is 128 bits wide, which no column sum of numpy holds. It is added in three limbs (low 32, next 32, high 64
+bits), each of which fits an int64 for any batch, and put together as a Python int: exact for every value there is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from pipeline.domain import outcomes
+from pipeline.domain.events import Last, Latest
+from pipeline.domain.limits import MINUTE_MS
+from pipeline.worker import layout
+
+Ints = npt.NDArray[np.int64]
+
+_ENTRY_ROW = np.dtype([("offset", ">u8"), ("appended_at", ">i8"), ("timestamp", ">i8"), ("value", "V16")])
+_GROUP = ["livemode", "event_name", "customer", "minute", "dimensions"]
+
+
+def enter_tallies(state: Any, frame: pl.DataFrame, places: Ints, offsets: Ints, appended: Ints) -> None:
+    """Count the rows of ``frame`` at ``places``, whose records are at ``offsets``; both ascend, and so do times."""
+    words, timestamps = _value_words(frame["value"])[places], frame["timestamp_ms"].to_numpy()[places]
+    groups = (
+        (frame if len(places) == len(frame) else frame[places])
+        .lazy()
+        .select(
+            "livemode",
+            "event_name",
+            "customer",
+            (pl.col("timestamp_ms") // MINUTE_MS * MINUTE_MS).alias("minute"),
+            "dimensions",
+        )
+        .with_row_index("row")
+        .group_by(_GROUP, maintain_order=True)
+        .agg(pl.col("row"))
+        .collect()
+    )
+    sizes = groups["row"].list.len().to_numpy().astype(np.int64)
+    order = groups["row"].explode().to_numpy().astype(np.int64)
+    starts = np.cumsum(sizes) - sizes
+    ends = starts + sizes
+    words, timestamps, offsets, appended = words[order], timestamps[order], offsets[order], appended[order]
+
+    sums = _sums(words, starts)
+    lows, highs = _extremes(words, starts)
+    last = _last_places(timestamps, starts, sizes)
+    values = _int_list(words)
+    packed = np.empty(len(order), _ENTRY_ROW)
+    packed["offset"], packed["appended_at"], packed["timestamp"] = offsets, appended, timestamps
+    packed["value"] = np.ascontiguousarray(words.view(np.uint8).reshape(-1, 16)[:, ::-1]).view("V16").ravel()
+    joined, size = packed.tobytes(), layout.ENTRY_BYTES
+
+    keys = _tally_keys(groups)
+    cells = _cells(state, keys)
+    offset_list, appended_list, timestamp_list = offsets.tolist(), appended.tolist(), timestamps.tolist()
+    # The hot loop: once per distinct tally.
+    for key, cell, start, end, total, low, high, at in zip(
+        keys, cells, starts.tolist(), ends.tolist(), sums, lows, highs, last.tolist(), strict=True
+    ):
+        newest = end - 1
+        tally = cell.tally
+        this_last = Last(timestamp_list[at], appended_list[at], offset_list[at], values[at])
+        this_latest = Latest(appended_list[newest], offset_list[newest], values[newest])
+        if tally.count == 0 and not cell.stale:
+            tally.sum, tally.min, tally.max, tally.last, tally.latest = total, low, high, this_last, this_latest
+        else:
+            tally.sum += total
+            if tally.min is None or low < tally.min:
+                tally.min = low
+            if tally.max is None or high > tally.max:
+                tally.max = high
+            if tally.last is None or this_last > tally.last:
+                tally.last = this_last
+            if tally.latest is None or this_latest > tally.latest:
+                tally.latest = this_latest
+        tally.count += end - start
+        if offset_list[newest] > tally.version:
+            tally.version = offset_list[newest]
+        cell.append(joined[start * size : end * size])
+        if not cell.dirty:
+            cell.dirty = True
+            state.dirty.append(key)
+    state.account(outcomes.COUNTED, len(order), sum(sums))
+
+
+def _value_words(values: pl.Series) -> npt.NDArray[np.int64]:
+    """(n, 2) int64: low and high words of each value in units of 10^-12."""
+    array = values.rechunk().to_arrow()
+    words = np.frombuffer(array.buffers()[1], np.int64).reshape(-1, 2)
+    return words[array.offset : array.offset + len(array)]
+
+
+def _sums(words: npt.NDArray[np.int64], starts: Ints) -> list[int]:
+    low = words[:, 0]
+    if not len(low):
+        return []
+    if _narrow(words) and int(np.abs(low).max()) < 2**62 // len(low):
+        return np.add.reduceat(low, starts).tolist()
+    unsigned = low.view(np.uint64)
+    limbs = (
+        np.add.reduceat((unsigned & np.uint64(0xFFFFFFFF)).astype(np.int64), starts).tolist(),
+        np.add.reduceat((unsigned >> np.uint64(32)).astype(np.int64), starts).tolist(),
+        _exact_high_sums(words[:, 1], starts),
+    )
+    return [one + (two << 32) + (three << 64) for one, two, three in zip(*limbs, strict=True)]
+
+
+def _exact_high_sums(high: Ints, starts: Ints) -> list[int]:
+    """Sums of the high words. They are below 2^63 / 2^0 each, so long groups are added as Python ints."""
+    if int(np.abs(high).max()) < 2**62 // len(high):
+        return np.add.reduceat(high, starts).tolist()
+    bounds = [*starts.tolist(), len(high)]
+    whole = high.tolist()
+    return [sum(whole[start:end]) for start, end in zip(bounds, bounds[1:], strict=False)]
+
+
+def _narrow(words: npt.NDArray[np.int64]) -> bool:
+    """Whether every value fits its low word alone."""
+    return bool((words[:, 1] == words[:, 0] >> 63).all())
+
+
+def _int_list(words: npt.NDArray[np.int64]) -> list[int]:
+    if _narrow(words):
+        return words[:, 0].tolist()
+    low = words[:, 0].view(np.uint64).tolist()
+    return [(high << 64) | one for one, high in zip(low, words[:, 1].tolist(), strict=True)]
+
+
+def _extremes(words: npt.NDArray[np.int64], starts: Ints) -> tuple[list[int], list[int]]:
+    """(smallest, greatest) of each group."""
+    if _narrow(words):
+        low = words[:, 0]
+        return np.minimum.reduceat(low, starts).tolist(), np.maximum.reduceat(low, starts).tolist()
+    whole = _int_list(words)
+    bounds = [*starts.tolist(), len(whole)]
+    pieces = [whole[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+    return [min(piece) for piece in pieces], [max(piece) for piece in pieces]
+
+
+def _last_places(timestamps: Ints, starts: Ints, sizes: Ints) -> Ints:
+    """In each group the place of the greatest (timestamp, appended_at, offset): among equals, the last one."""
+    greatest = np.repeat(np.maximum.reduceat(timestamps, starts), sizes)
+    places = np.where(timestamps == greatest, np.arange(len(timestamps)), -1)
+    found: Ints = np.maximum.reduceat(places, starts)
+    return found
+
+
+def _tally_keys(groups: pl.DataFrame) -> list[bytes]:
+    """``layout.store_tally_key`` of each group."""
+    mode = pl.when(pl.col("livemode")).then(pl.lit("1")).otherwise(pl.lit("0"))
+    head = pl.concat_str(pl.lit(layout.TALLY.decode()), mode, "event_name", pl.lit("\0"), "customer", pl.lit("\0"))
+    heads = groups.select(head.cast(pl.Binary).alias("head"))["head"].to_list()
+    minutes = groups["minute"].to_numpy().astype(">i8").tobytes()
+    return [
+        head + minutes[at * 8 : at * 8 + 8] + dimensions
+        for at, (head, dimensions) in enumerate(zip(heads, groups["dimensions"].to_list(), strict=True))
+    ]
+
+
+def _cells(state: Any, keys: list[bytes]) -> list[Any]:
+    """The tallies of keys, those not in memory read from the store in one go."""
+    cells = [state.cells.get(key) for key in keys]
+    missing = [place for place, cell in enumerate(cells) if cell is None]
+    if missing:
+        found = state.stored([keys[place] for place in missing])
+        for place, packed in zip(missing, found, strict=True):
+            cells[place] = state.loaded(keys[place], packed)
+    return cells

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
 from pipeline.errors import Refusal, Unavailable
+from pipeline.kafka.offsets import committed
 from pipeline.kafka.topics import GROUPS, TABLE, Topic, Topics, topic_config
 
 TIMEOUT_S = 30.0
@@ -70,14 +71,45 @@ def _answer(future: Future[_T]) -> _T:
         raise _translated(error) from error
 
 
+class _NotYet(Unavailable):
+    """The cluster or the topic is too young to answer this."""
+
+
+_YOUNG = frozenset(
+    {
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+    }
+)
+"""The admin client does not call these retriable."""
+
+
+def _patiently(ask: Callable[[], _T]) -> _T:
+    """The answer, asked for again while the cluster is too young to give it."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while True:
+        try:
+            return ask()
+        except _NotYet:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_RETRY_S)
+
+
 def _translated(error: KafkaException) -> Exception:
     cause: KafkaError = error.args[0]
+    if cause.code() in _YOUNG:
+        return _NotYet(f"Kafka: {cause.str()}")
     if cause.retriable() or cause.code() < 0:  # negative codes are librdkafka's own: transport, timeouts, no broker
         return Unavailable(f"Kafka: {cause.str()}")
     return Refusal(f"Kafka: {cause.str()}")
 
 
-def _client(config: Mapping[str, Any]) -> AdminClient:
+def admin_client(config: Mapping[str, Any]) -> AdminClient:
+    """The client for this configuration, kept for as long as the process lives."""
     return _kept_client(tuple(sorted(config.items())))
 
 
@@ -91,7 +123,7 @@ def _kept_client(config: tuple[tuple[str, Any], ...]) -> AdminClient:
 
 def describe(config: Mapping[str, Any], names: Iterable[str]) -> dict[str, TopicState]:
     """The topics of these names that exist."""
-    client = _client(config)
+    client = admin_client(config)
     futures = client.describe_topics(TopicCollection(list(names)), request_timeout=TIMEOUT_S)
     found: dict[str, Any] = {}
     for name, future in futures.items():
@@ -130,7 +162,7 @@ def create(config: Mapping[str, Any], namespace: str, partitions: int, replicati
     Does nothing to what exists: ``check`` says what differs. Waits until every new partition has a leader.
     """
     topics = Topics(namespace)
-    client = _client(config)
+    client = admin_client(config)
     present = describe(config, [topics.name(topic) for topic in TABLE])
     missing = [topic for topic in TABLE if topics.name(topic) not in present]
     requests = [_new_topic(topics, topic, partitions, replication) for topic in missing]
@@ -188,21 +220,14 @@ def missing_start_offsets(config: Mapping[str, Any], namespace: str) -> dict[str
     Faust leaves a partition without a committed offset where the consumer happens to stand when it rewinds.
     """
     topics = Topics(namespace)
-    client = _client(config)
+    client = admin_client(config)
     known = _topics(client)
     wanting: dict[str, list[tuple[str, int]]] = {}
     for role in GROUPS:
         names = [topics.name(topic) for topic in TABLE if role in topic.read_by]
-        request = ConsumerGroupTopicPartitions(topics.group(role))
-        committed = _only(client.list_consumer_group_offsets([request], request_timeout=TIMEOUT_S)).topic_partitions
-        have = {(entry.topic, entry.partition) for entry in committed or () if entry.offset >= 0}
-        lacking = [
-            (name, partition)
-            for name in names
-            if name in known
-            for partition in sorted(known[name].partitions)
-            if (name, partition) not in have
-        ]
+        pairs = [(name, number) for name in names if name in known for number in sorted(known[name].partitions)]
+        have = committed(config, topics.group(role), pairs)
+        lacking = [pair for pair in pairs if pair not in have]
         if lacking:
             wanting[topics.group(role)] = lacking
     return wanting
@@ -216,22 +241,19 @@ def _only(futures: dict[Any, Future[_T]]) -> _T:
 def _start_offsets(client: AdminClient, pairs: list[tuple[str, int]]) -> list[TopicPartition]:
     """The first offset of each partition that still exists: 0, unless retention has moved the start."""
     earliest = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
-    deadline = time.monotonic() + TIMEOUT_S
-    while True:
+
+    def ask() -> list[TopicPartition]:
         answers = client.list_offsets({TopicPartition(*pair): earliest for pair in pairs}, request_timeout=TIMEOUT_S)
-        try:
-            return [TopicPartition(key.topic, key.partition, _answer(future).offset) for key, future in answers.items()]
-        except Unavailable:  # a leader just elected may not know it yet
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(_RETRY_S)
+        return [TopicPartition(key.topic, key.partition, _answer(future).offset) for key, future in answers.items()]
+
+    return _patiently(ask)
 
 
 def _commit_start_offsets(client: AdminClient, group: str, wanting: list[tuple[str, int]]) -> None:
     starts = _start_offsets(client, wanting)
     request = ConsumerGroupTopicPartitions(group, starts)
     try:
-        _only(client.alter_consumer_group_offsets([request], request_timeout=TIMEOUT_S))
+        _patiently(lambda: _only(client.alter_consumer_group_offsets([request], request_timeout=TIMEOUT_S)))
     except Refusal as error:
         raise Refusal(
             f"group {group} has no start offset on {len(starts)} partitions and cannot be given one while its "

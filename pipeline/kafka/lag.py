@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from pipeline.errors import Unavailable
+from pipeline.kafka.admin import admin_client
+from pipeline.kafka.offsets import committed
 
 TIMEOUT_S = 10.0
 
@@ -23,10 +25,11 @@ class Lag(NamedTuple):
 
 
 class LagReader:
-    """Asks one cluster again and again; keeps its connections."""
+    """Asks one cluster again and again; keeps its connection."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        self._client = AdminClient(dict(config))
+        self._config = dict(config)
+        self._client = admin_client(config)
 
     def lag(self, group: str, topics: Iterable[str]) -> dict[str, Lag]:
         """By topic, those that exist. A partition without a committed offset is behind by all it has.
@@ -43,13 +46,11 @@ class LagReader:
         pairs = [(topic, number) for topic in topics if topic in known for number in known[topic].partitions]
         starts = self._offsets(pairs, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
         ends = self._offsets(pairs, OffsetSpec.latest())  # type: ignore[no-untyped-call]
-        request = ConsumerGroupTopicPartitions(group)
-        answer = self._client.list_consumer_group_offsets([request], request_timeout=TIMEOUT_S)[group].result()
-        committed = {(entry.topic, entry.partition): entry.offset for entry in answer.topic_partitions or ()}
+        stands = committed(self._config, group, pairs)
         lags = dict.fromkeys((topic for topic, _ in pairs), Lag(0, 0))
         for pair in pairs:
             appended, behind = lags[pair[0]]
-            come = max(committed.get(pair, 0), starts[pair])
+            come = max(stands.get(pair, 0), starts[pair])
             lags[pair[0]] = Lag(appended + ends[pair] - starts[pair], behind + max(0, ends[pair] - come))
         return lags
 

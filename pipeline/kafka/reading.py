@@ -6,9 +6,9 @@ from collections.abc import Generator, Mapping
 from typing import Any, Literal, NamedTuple
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from pipeline.errors import Refusal, Unavailable, UsageError
+from pipeline.kafka.admin import admin_client
 
 ANSWER_TIMEOUT_S = 5.0
 POLL_S = 0.2
@@ -58,7 +58,7 @@ def read(
 
 def await_answer(config: Mapping[str, Any], topic: str | None = None) -> Any:
     """What the cluster says of its topics, or of one. Raises Unavailable when it says nothing."""
-    client = AdminClient(dict(config))
+    client = admin_client(config)
     try:
         return (
             client.list_topics(topic, timeout=ANSWER_TIMEOUT_S)

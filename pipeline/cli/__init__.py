@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from pipeline.cli import demo, operate, publish, query
+from pipeline.cli import demo, operate, publish, query, stack, status
 from pipeline.errors import MeterlineError, Unavailable
 
 EXIT_FAILED = 1
@@ -111,6 +111,10 @@ def root(
 
 
 app.command(rich_help_panel=_STACK)(demo.demo)
+app.command(rich_help_panel=_STACK)(stack.up)
+app.command(rich_help_panel=_STACK)(stack.down)
+app.command(rich_help_panel=_STACK)(status.status)
+app.command(rich_help_panel=_STACK)(stack.env)
 app.command(rich_help_panel=_USAGE)(publish.emit)
 app.command(rich_help_panel=_USAGE)(publish.adjust)
 app.command(rich_help_panel=_QUESTIONS)(query.query)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,10 @@ class Home:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.logs.mkdir(exist_ok=True)
         return self
+
+    def delete(self) -> None:
+        """Delete the directory of a stopped stack and all that is in it."""
+        shutil.rmtree(self.path)
 
     @property
     def kafka(self) -> Path:

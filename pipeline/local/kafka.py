@@ -7,6 +7,7 @@ everything that it acknowledged (a power cut is another matter: Kafka leaves flu
 from __future__ import annotations
 
 import base64
+import functools
 import os
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from confluent_kafka import KafkaException
+from confluent_kafka import ConsumerGroupState, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from pipeline.errors import MeterlineError, UsageError
@@ -124,9 +125,29 @@ class Cluster:
 
 def brokers_of(bootstrap: str, timeout_s: float = 1.0) -> int:
     """How many brokers the cluster at this address has; 0 when it does not answer in ``timeout_s``."""
-    # librdkafka reports every refused connection of a broker that is only starting; that is no news here.
-    client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "socket.timeout.ms": 1000})
     try:
-        return len(client.list_topics(timeout=timeout_s).brokers)
+        return len(_client(bootstrap).list_topics(timeout=timeout_s).brokers)
     except KafkaException:
         return 0
+
+
+@functools.lru_cache(maxsize=4)
+def _client(bootstrap: str) -> AdminClient:
+    """One client for all questions, silent: librdkafka would report every refused connection of a starting broker."""
+    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "socket.timeout.ms": 2000})
+
+
+class Members:
+    """Asks a cluster how many members a consumer group has."""
+
+    def __init__(self, bootstrap: str, group: str) -> None:
+        self._group = group
+        self._client = _client(bootstrap)
+
+    def count(self) -> int:
+        """Members among whom partitions are shared out; 0 while that is not settled or nobody answers."""
+        try:
+            found = self._client.describe_consumer_groups([self._group], request_timeout=2.0)[self._group].result()
+        except KafkaException:
+            return 0
+        return len(found.members) if found.state == ConsumerGroupState.STABLE else 0

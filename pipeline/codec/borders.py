@@ -5,8 +5,8 @@ twice. Two readers that disagree about such a record would give two answers for 
 first, and only what passes is decoded. The walk takes every form that the specification allows a writer: maps in
 several blocks, blocks with negative counts and their size in bytes, keys in any order.
 
-No length is believed before it is compared with the bytes that are there, and every item of a map takes at least two
-bytes, so a record costs time and memory in proportion to its own size, whatever it claims.
+No length is believed before it is compared with the bytes that are there, and every item of an array takes at least
+one byte, of a map two, so a record costs time and memory in proportion to its own size, whatever it claims.
 """
 
 from __future__ import annotations
@@ -90,30 +90,43 @@ def _walk_string(body: bytes, start: int) -> int:
     return end
 
 
+def _blocks(body: bytes, start: int, item_bytes_min: int, walk_item: Walk) -> int:
+    """Walk the blocks of a map or an array."""
+    count, start = read_long(body, start)
+    while count:
+        block_end = -1
+        if count < 0:
+            size, start = read_long(body, start)
+            block_end = start + size
+            count = -count
+        if count * item_bytes_min > len(body) - start:
+            raise _malformed("more items than bytes")
+        for _ in range(count):
+            start = walk_item(body, start)
+        if block_end not in (-1, start):
+            raise _malformed("a block of another size than it says")
+        count, start = read_long(body, start)
+    return start
+
+
+def _array_of(walk_item: Walk) -> Walk:
+    return lambda body, start: _blocks(body, start, 1, walk_item)
+
+
 def _map_of(walk_value: Walk) -> Walk:
     def walk(body: bytes, start: int) -> int:
         keys: set[bytes] = set()
-        count, start = read_long(body, start)
-        while count:
-            block_end = -1
-            if count < 0:
-                size, start = read_long(body, start)
-                block_end = start + size
-                count = -count
-            if count > len(body) - start:
-                raise _malformed("more map items than bytes")
-            for _ in range(count):
-                key_start, key_end = _span(body, start)
-                key = body[key_start:key_end]
-                key.decode()
-                if key in keys:
-                    raise _malformed("a map key twice")
-                keys.add(key)
-                start = walk_value(body, key_end)
-            if block_end not in (-1, start):
-                raise _malformed("a map block of another size than it says")
-            count, start = read_long(body, start)
-        return start
+
+        def walk_item(body: bytes, start: int) -> int:
+            key_start, key_end = _span(body, start)
+            key = body[key_start:key_end]
+            key.decode()
+            if key in keys:
+                raise _malformed("a map key twice")
+            keys.add(key)
+            return walk_value(body, key_end)
+
+        return _blocks(body, start, 2, walk_item)
 
     return walk
 
@@ -157,6 +170,8 @@ def walk_of(physical: Any) -> Walk:
         return _record_of([walk_of(field["type"]) for field in physical["fields"]])
     if physical["type"] == "map":
         return _map_of(walk_of(physical["values"]))
+    if physical["type"] == "array":
+        return _array_of(walk_of(physical["items"]))
     return walk_of(physical["type"])
 
 

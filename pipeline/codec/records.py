@@ -27,6 +27,9 @@ from pipeline.domain.events import (
 )
 from pipeline.errors import UndecodableRecord
 
+CATALOG = ("Meter", "Product", "Plan")
+"""The records of the catalog topic. Times are int milliseconds, amounts exact decimals as text."""
+
 SUM_BYTES = 32
 VALUE_BYTES = 16
 
@@ -125,6 +128,15 @@ class Codec:
         if record["value"] is not None:
             record["value"] = decimal_of(record["value"])
         return Disposition(**record)
+
+    def encode_catalog(self, name: str, record: dict[str, Any]) -> bytes:
+        """A Meter, Product or Plan, as a dict with the fields of its schema."""
+        assert name in CATALOG, name
+        return self._encode(name, record)
+
+    def decode_catalog(self, value: bytes | None) -> tuple[str, dict[str, Any]]:
+        """The name and the fields of a catalog object."""
+        return self._decode(value, CATALOG)
 
     def _encode(self, name: str, record: dict[str, Any]) -> bytes:
         out = BytesIO()

@@ -25,6 +25,9 @@ SCHEMAS: dict[str, tuple[str, int]] = {
     "MeterEventAdjustment": ("meter-event-adjustment", 1),
     "SummaryShard": ("summary-shard", 1),
     "Disposition": ("disposition", 1),
+    "Meter": ("meter", 1),
+    "Product": ("product", 1),
+    "Plan": ("plan", 1),
 }
 """Record name -> (directory in schemas/, newest version). All versions from 1 to the newest are read; the newest is
 written."""

@@ -22,7 +22,7 @@ def faults(versions: Sequence[dict[str, Any]]) -> list[str]:
         for earlier in range(later):
             found += [
                 f"v{earlier + 1} and v{later + 1}: {fault}"
-                for fault in _differences(versions[earlier], versions[later], versions[later]["name"])
+                for fault in _differences(versions[earlier], versions[later], versions[earlier]["name"])
             ]
     return found
 

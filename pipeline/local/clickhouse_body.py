@@ -137,5 +137,8 @@ def form_of(content_type: str, body: Body) -> dict[str, str]:
             raise SqlError(NOT_IMPLEMENTED, "The laptop stack takes no external data")
         name = part.get_param("name", header="content-disposition")
         assert isinstance(part, EmailMessage)
-        fields[str(name)] = str(part.get_content())
+        # As bytes: a part that names no charset is ASCII for the email package, and UTF-8 for ClickHouse's clients.
+        content = part.get_payload(decode=True)
+        assert isinstance(content, bytes)
+        fields[str(name)] = content.decode(errors="replace")
     return fields

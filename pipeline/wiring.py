@@ -56,6 +56,13 @@ def codec(settings: Settings) -> Codec:
     return Codec(SchemaRegistry(settings.schema_registry) if settings.schema_registry else None)
 
 
+def register_schemas(settings: Settings) -> list[str]:
+    """Register every schema with the schema registry, which must be set; returns the subjects."""
+    from pipeline.codec.registry import SchemaRegistry
+
+    return SchemaRegistry(settings.schema_registry).register_all()
+
+
 def quiet_kafka(settings: Settings) -> dict[str, Any]:
     """How a command connects: librdkafka keeps its own log lines to itself, the command says what is wrong."""
     return {**settings.librdkafka, "log_level": 0}

@@ -22,7 +22,8 @@ def create() -> None:
     """Create every topic that is missing.
 
     Does nothing to topics that exist: `meterline topics check` says whether
-    they are as they should be. Gives the consumer groups their start offsets.
+    they are as they should be. Gives the consumer groups their start offsets,
+    and registers the schemas where METERLINE_SCHEMA_REGISTRY is set.
     METERLINE_PARTITIONS and METERLINE_REPLICATION say how many of each.
 
     \b
@@ -38,6 +39,9 @@ def create() -> None:
         typer.echo(f"created {name}")
     if not created:
         typer.echo("all topics exist")
+    if settings.schema_registry:
+        for subject in wiring.register_schemas(settings):
+            typer.echo(f"registered {subject}")
 
 
 @topics.command()

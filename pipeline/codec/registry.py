@@ -18,7 +18,7 @@ from typing import Any
 
 from fastavro.schema import SchemaParseException, UnknownType, to_parsing_canonical_form
 
-from pipeline.codec.schemas import SchemaVersion, versions
+from pipeline.codec.schemas import SCHEMAS, SchemaVersion, newest, versions
 from pipeline.errors import Refusal, Unavailable
 
 TIMEOUT_S = 5.0
@@ -93,6 +93,12 @@ class SchemaRegistry:
                 raise Refusal(f"the schema registry at {self._url} cannot register {schema.subject}")
             schema_id = int(answer["id"])
         return schema_id
+
+    def register_all(self) -> list[str]:
+        """Register every listed schema; returns their subjects."""
+        for name in SCHEMAS:
+            self.register(name)
+        return [newest(name).subject for name in SCHEMAS]
 
     def _ask(self, method: str, path: str, body: bytes | None = None) -> Any:
         """The registry's answer; None for a 404."""

@@ -13,7 +13,7 @@ from pipeline.codec import registry as registry_module
 from pipeline.codec.columns import decode_events
 from pipeline.codec.records import Codec
 from pipeline.codec.registry import SchemaRegistry
-from pipeline.codec.schemas import newest
+from pipeline.codec.schemas import SCHEMAS, newest
 from pipeline.domain.events import MeterEvent
 from pipeline.errors import Refusal, Unavailable, UndecodableRecord
 
@@ -106,6 +106,11 @@ def test_both_framings_go_by_columns(server, client):
 def test_registering_twice_changes_nothing(server, client):
     assert client.register("Plan") == client.register("Plan")
     assert len(server.schemas) == 1
+
+
+def test_all_listed_schemas_are_registered_under_their_full_names(server, client):
+    assert client.register_all() == [f"meterline.{name}" for name in SCHEMAS]
+    assert {schema["subject"] for schema in server.schemas.values()} == {f"meterline.{name}" for name in SCHEMAS}
 
 
 def test_an_answer_is_asked_for_once(server, client):

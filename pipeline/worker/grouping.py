@@ -100,7 +100,7 @@ def _sums(words: npt.NDArray[np.int64], starts: Ints) -> list[int]:
     low = words[:, 0]
     if not len(low):
         return []
-    if _narrow(words) and int(np.abs(low).max()) < 2**62 // len(low):
+    if _narrow(words) and _adds_up(low):
         return np.add.reduceat(low, starts).tolist()
     unsigned = low.view(np.uint64)
     limbs = (
@@ -112,12 +112,17 @@ def _sums(words: npt.NDArray[np.int64], starts: Ints) -> list[int]:
 
 
 def _exact_high_sums(high: Ints, starts: Ints) -> list[int]:
-    """Sums of the high words. They are below 2^63 / 2^0 each, so long groups are added as Python ints."""
-    if int(np.abs(high).max()) < 2**62 // len(high):
+    """Sums of the high words, which may be too large for an int64."""
+    if _adds_up(high):
         return np.add.reduceat(high, starts).tolist()
     bounds = [*starts.tolist(), len(high)]
     whole = high.tolist()
     return [sum(whole[start:end]) for start, end in zip(bounds, bounds[1:], strict=False)]
+
+
+def _adds_up(column: Ints) -> bool:
+    """Whether the sum of any of these numbers fits an int64. (Python ints: abs(-2^63) has no int64.)"""
+    return max(int(column.max()), -int(column.min())) < 2**62 // len(column)
 
 
 def _narrow(words: npt.NDArray[np.int64]) -> bool:

@@ -138,7 +138,7 @@ def form_of(content_type: str, body: Body) -> dict[str, str]:
         name = part.get_param("name", header="content-disposition")
         assert isinstance(part, EmailMessage)
         # As bytes: a part that names no charset is ASCII for the email package, and UTF-8 for ClickHouse's clients.
-        content = part.get_payload(decode=True)
-        assert isinstance(content, bytes)
-        fields[str(name)] = content.decode(errors="replace")
+        value = part.get_payload(decode=True)
+        assert isinstance(value, bytes)
+        fields[str(name)] = value.decode(errors="replace")
     return fields

@@ -177,7 +177,7 @@ def meter_event(
         value=scaled_value(value),
         timestamp_ms=time.time_ns() // 1_000_000 if timestamp is None else milliseconds("timestamp", timestamp),
         dimensions=_dimensions(dimensions or {}),
-        livemode=livemode,
+        livemode=_switch("livemode", livemode),
     )
 
 
@@ -202,7 +202,7 @@ def adjustment_of(
     return Adjustment(
         id=str(uuid.uuid4()) if adjustment_id is None else _text("adjustment_id", adjustment_id),
         event_name=_text("event_name", event_name),
-        livemode=livemode,
+        livemode=_switch("livemode", livemode),
         identifier=None if identifier is None else _text("identifier", identifier),
         range=span,
     )
@@ -239,6 +239,12 @@ def _text(name: str, text: str) -> str:
     if not isinstance(text, str):
         raise UsageError(f"{name}: pass a str, not {type(text).__name__}")
     return text
+
+
+def _switch(name: str, on: bool) -> bool:
+    if not isinstance(on, bool):
+        raise UsageError(f"{name}: pass a bool, not {type(on).__name__}")
+    return on
 
 
 def _dimensions(dimensions: Mapping[str, str]) -> Dimensions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.parser
 import email.policy
+import re
 import time
 from collections.abc import Callable, Iterator
 from email.message import EmailMessage, Message
@@ -93,10 +94,10 @@ def _counted(source: BufferedIOBase, left: int) -> Iterator[bytes]:
 def _chunks(source: BufferedIOBase) -> Iterator[bytes]:
     while True:
         line = source.readline(1024)
-        try:
-            size = int(line.split(b";")[0], 16)
-        except ValueError:
-            raise Disconnected from None
+        # A line that breaks off could read as another number, even as the 0 that ends a body.
+        if not (number := re.fullmatch(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r?\n", line)):
+            raise Disconnected
+        size = int(number[1], 16)
         if size == 0:
             break
         yield from _counted(source, size)

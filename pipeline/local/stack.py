@@ -16,12 +16,12 @@ from pipeline.local.home import Home, read_json, write_json
 from pipeline.local.kafka import Members
 from pipeline.local.lock import Lock
 from pipeline.local.program import Identity, Program
-from pipeline.local.services import Ports, Services, start_services
+from pipeline.local.services import Ports, Running, Services, end, start_services
 from pipeline.local.standing import Standing, end_marked, mark_children
 from pipeline.local.supervisor import Supervisor
 
 READY_WITHIN_S = 120.0
-_TASK_WITHIN_S = 120.0
+_TASKS_WITHIN_S = 120.0
 _TEND_EVERY_S = 0.1
 _GIVE_UP_AFTER = 3
 
@@ -88,8 +88,8 @@ class StackRun:
         services = start_services(self._home, self._wanted_ports(), self._step)
         self._supervisor.take_over(services.running)
         environ = {**os.environ, **self._remember(services)}
-        for name, arguments in (("topics", ("topics", "create")), ("migrate", ("clickhouse", "migrate"))):
-            self._perform(self._program(name, arguments, environ, lambda: True))
+        tasks = (("topics", ("topics", "create")), ("migrate", ("clickhouse", "migrate")))
+        self._perform([self._program(name, arguments, environ, lambda: True) for name, arguments in tasks])
         self._supervisor.start(self._consumers(services, environ))
         deadline = time.monotonic() + READY_WITHIN_S
         while waiting := self._supervisor.not_ready():
@@ -160,23 +160,25 @@ class StackRun:
         argv = (*self._plan.command, *arguments)
         return Program(name, argv, self._home.logs / f"{name}.log", environ, ready, grace_s=15.0)
 
-    def _perform(self, task: Program) -> None:
-        """Run a program that ends by itself, watching over the others meanwhile. Raises Broken when it fails."""
-        self._step(" ".join(task.argv[len(self._plan.command) :]))
-        run = task.start()
-        deadline = time.monotonic() + _TASK_WITHIN_S
+    def _perform(self, tasks: list[Program]) -> None:
+        """Run programs that end by themselves, side by side, watching over the others meanwhile.
+
+        Raises Broken when one of them fails.
+        """
+        self._step(", ".join(" ".join(task.argv[len(self._plan.command) :]) for task in tasks))
+        runs = [Running(task, task.start()) for task in tasks]
+        deadline = time.monotonic() + _TASKS_WITHIN_S
         try:
-            while run.poll() is None:
+            while any(one.run.poll() is None for one in runs):
                 self._watch()
                 self._step(self._waiting_for)
                 if time.monotonic() > deadline:
-                    raise task.complaint(f"was not done within {_TASK_WITHIN_S:.0f} s")
+                    raise tasks[0].complaint(f"was not done within {_TASKS_WITHIN_S:.0f} s")
         finally:
-            if run.poll() is None:
-                run.kill()
-                run.wait()
-        if run.returncode != 0:
-            raise task.complaint(f"ended with exit code {run.returncode}")
+            end(runs)
+        for one in runs:
+            if one.run.returncode != 0:
+                raise one.program.complaint(f"ended with exit code {one.run.returncode}")
 
     def _step(self, waiting_for: str) -> None:
         """Say what is waited for; here a start that was asked to stop does."""

@@ -5,6 +5,7 @@ Nothing here waits long: ``tend`` looks once at every program, and whoever drive
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from pipeline.local.services import Running
 from pipeline.local.standing import ProgramRow
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
-_SETTLED_AFTER_S = 60.0
+_HOPEFUL_AFTER_S, _SETTLED_AFTER_S = 5.0, 60.0
 
 
 @dataclass(slots=True)
@@ -34,8 +35,11 @@ class Charge:
     def __post_init__(self) -> None:
         self.identity = Identity.of(self.running.run.pid)
 
-    def tend(self, now_s: float) -> bool:
-        """Notice the end of the run and start the next when its pause is over. Whether anything changed."""
+    def tend(self, now_s: float, served: Callable[[], bool]) -> bool:
+        """Notice the end of the run, and start the next when its pause is over and what it needs is ``served``.
+
+        Whether anything changed.
+        """
         if self.again_at_s is None:
             if self.running.run.poll() is None:
                 return self._settle(now_s)
@@ -45,7 +49,7 @@ class Charge:
             self.pause_s = min(2 * self.pause_s, _LONGEST_PAUSE_S)
             self.identity = None
             return True
-        if now_s < self.again_at_s:
+        if now_s < self.again_at_s or not served():
             return False
         self.running = Running(self.program, self.program.start())
         self.identity = Identity.of(self.running.run.pid)
@@ -88,8 +92,13 @@ class Supervisor:
     def tend(self) -> None:
         """Look at every program once."""
         now_s = time.monotonic()
-        changed = [charge.tend(now_s) for charge in self._charges()]
-        if any(changed):
+        changed = False
+        for number, stage in enumerate(self._stages):
+            # A consumer that starts while Kafka is away only ends again.
+            served = functools.partial(self._serving, number)
+            for charge in stage:
+                changed |= charge.tend(now_s, served)
+        if changed:
             self._on_change()
 
     def not_ready(self) -> list[Program]:
@@ -101,8 +110,17 @@ class Supervisor:
         ]
 
     def failing(self, times: int) -> Program | None:
-        """The first program that ended this often without ever running for a minute."""
-        return next((charge.program for charge in self._charges() if charge.ended_early >= times), None)
+        """The first program that ended this often in short order, and does not look as if that were over."""
+        now_s = time.monotonic()
+        return next(
+            (
+                charge.program
+                for charge in self._charges()
+                if charge.ended_early >= times
+                and (charge.again_at_s is not None or now_s - charge.since_s < _HOPEFUL_AFTER_S)
+            ),
+            None,
+        )
 
     def end(self) -> None:
         """Stop everything."""
@@ -113,6 +131,11 @@ class Supervisor:
             for charge in stage:
                 charge.running.run.wait()
             self._on_change()
+
+    def _serving(self, stages: int) -> bool:
+        """Whether the programs of the first so many stages all run and serve."""
+        before = (charge for stage in self._stages[:stages] for charge in stage)
+        return all(charge.again_at_s is None and charge.program.ready() for charge in before)
 
     def _charges(self) -> list[Charge]:
         return [charge for stage in self._stages for charge in stage]

@@ -11,6 +11,7 @@ A batch in which the broker's clock steps back, or leaps ahead by a whole window
 
 from __future__ import annotations
 
+from decimal import Context
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,10 @@ import polars as pl
 from pipeline.codec.columns import decode_events
 from pipeline.codec.dimensions import dimensions_of
 from pipeline.domain.checks import FORBIDDEN, check_content
-from pipeline.domain.events import Cancellation, MeterEvent
+from pipeline.domain import outcomes
+from pipeline.domain.events import Cancellation, Disposition, MeterEvent
 from pipeline.domain.fold import Undecodable
-from pipeline.domain.limits import CUSTOMER_CHARS_MAX, EVENT_NAME_CHARS_MAX, IDENTIFIER_CHARS_MAX
+from pipeline.domain.limits import CUSTOMER_CHARS_MAX, EVENT_NAME_CHARS_MAX, IDENTIFIER_CHARS_MAX, VALUE_SCALE
 from pipeline.stream.batch import RecordBatch
 from pipeline.worker import layout
 from pipeline.worker.grouping import enter_tallies
@@ -39,6 +41,7 @@ _FORBIDDEN = "[" + FORBIDDEN.replace("\ud800-\udfff", "") + "]"
 """Without the surrogates, which no UTF-8 contains."""
 _LEDGER_ROW = np.dtype([("kind", "u1"), ("offset", ">u8"), ("appended_at", ">i8"), ("clock", ">i8")])
 _KNOWN_DIMENSIONS_MAX = 100_000
+_EXACT = Context(prec=60)
 _PROBE = MeterEvent("i", "n", "c", 0, 0, (), True)
 
 
@@ -72,10 +75,11 @@ def fold_columns(partition: Any, batch: RecordBatch, checks: DimensionChecks) ->
     plain = _acceptable(partition, frame, clock[rows], checks)
     plain[np.isin(rows, _expiry_rows(partition, clock))] = False
     keys = _ledger_keys(frame)
-    plain &= ~keys.is_duplicated().to_numpy()
     spoken_of = [key for content in contents.values() if (key := _identity_key(content)) is not None]
     if spoken_of:
         plain &= ~keys.is_in(pl.Series(spoken_of, dtype=pl.Binary).implode()).to_numpy()
+    alone = plain.copy()
+    plain &= keys.is_first_distinct().to_numpy()  # the later ones of an identity find the first in the ledger
     places = np.flatnonzero(plain)
     plain_keys = (keys if len(places) == len(keys) else keys.gather(places)).to_list()
     known = np.fromiter((one is not None for one in partition.state.ledger_values(plain_keys)), np.bool_, len(places))
@@ -86,9 +90,61 @@ def fold_columns(partition: Any, batch: RecordBatch, checks: DimensionChecks) ->
     if len(places):
         _enter_ledger(partition, batch, rows[places], clock, plain_keys)
         enter_tallies(partition.state, frame, places, batch.offsets[rows[places]], appended[rows[places]])
-    rare = np.sort(np.concatenate([rest, rows[~plain]]))
+    again = np.flatnonzero(alone & ~plain)
+    same = _same_again(partition, batch, frame[again], rows[again], clock, keys.gather(again).to_list())
+    rare = np.sort(np.concatenate([rest, np.setdiff1d(rows[~plain], same, assume_unique=True)]))
     fold_rows(partition, batch, rare.tolist(), contents)
     partition.state.clock_ms = int(clock[-1])
+
+
+def _same_again(
+    partition: Any,
+    batch: RecordBatch,
+    frame: pl.DataFrame,
+    rows: npt.NDArray[np.int64],
+    clock: npt.NDArray[np.int64],
+    keys: list[bytes],
+) -> list[int]:
+    """Settle the rows that repeat, byte for byte, an event the ledger holds: duplicates. Returns which ones.
+
+    They are acceptable, and no rare record of this batch speaks of their identity, so their place among the others
+    does not matter.
+    """
+    state, window_ms = partition.state, partition.journal.rules.dedup_window_ms
+    settled, value_sum = [], 0
+    for key, row, fields in zip(keys, rows.tolist(), frame.iter_rows(), strict=True):
+        packed = state.ledger_value(key)
+        if packed is None or packed[0] == layout.AWAITED:
+            continue
+        first_offset, _, clock_ms, _ = layout.unpack_counted(packed)
+        if clock[row] - clock_ms > window_ms or state.body(first_offset) != batch.values[row]:
+            continue
+        identifier, event_name, customer, value, timestamp_ms, _, livemode = fields
+        scaled = int(value.scaleb(VALUE_SCALE, _EXACT))
+        settled.append(row)
+        value_sum += scaled
+        offset = int(batch.offsets[row])
+        if offset >= partition.silent_below:
+            partition.dispositions.append(
+                Disposition(
+                    partition.journal.partition,
+                    offset,
+                    offset,
+                    outcomes.EVENT,
+                    outcomes.DUPLICATE,
+                    None,
+                    livemode,
+                    event_name,
+                    identifier,
+                    customer,
+                    scaled,
+                    timestamp_ms,
+                    int(batch.appended_at_ms[row]),
+                    first_offset=first_offset,
+                )
+            )
+    state.account(outcomes.DUPLICATE, len(settled), value_sum)
+    return settled
 
 
 def fold_rows(partition: Any, batch: RecordBatch, places: Any, contents: dict[int, Any]) -> None:

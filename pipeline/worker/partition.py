@@ -70,10 +70,10 @@ class Partition:
         self.records_held = 0
         self.checks = DimensionChecks()
         self.prefixes = codec.prefixes("MeterEvent")
-        self._dispositions: list[Disposition] = []
+        self.dispositions: list[Disposition] = []
         self._dead_letters: list[DeadLetter] = []
         self._reroutes: list[tuple[bytes, bytes]] = []
-        self.state = StoredState(store, self._event_of)
+        self.state = StoredState(store, codec.decode_accepted_event)
         packed = store.get(layout.META)
         if packed is not None:
             self._recover(json.loads(packed))
@@ -87,11 +87,6 @@ class Partition:
         self.state.clock_ms = meta["clock_ms"]
         accounts = {name: [records, int(value)] for name, (records, value) in meta["accounts"].items()}
         self.state.accounts = defaultdict(lambda: [0, 0], accounts)
-
-    def _event_of(self, body: bytes) -> MeterEvent:
-        event = self.codec.decode_journal(body)
-        assert isinstance(event, MeterEvent)
-        return event
 
     def fold(self, batch: RecordBatch) -> None:
         """Fold a batch that begins where the fold stands."""
@@ -118,7 +113,7 @@ class Partition:
             self.state.bodies[offset] = value
         if offset < self.silent_below:
             return
-        self._dispositions += decided
+        self.dispositions += decided
         if isinstance(content, Undecodable):
             self._dead_letters.append(DeadLetter(offset, batch.keys[place], value, content.reason))
         elif own is not None and own.disposition == outcomes.REROUTED:
@@ -138,12 +133,12 @@ class Partition:
             self.journal.partition,
             self.next_offset,
             [changed for changed in state_cut.tallies if changed.version >= self.silent_below],
-            self._dispositions,
+            self.dispositions,
             self._dead_letters,
             self._reroutes,
             [*state_cut.writes, (layout.META, json.dumps(meta).encode())],
         )
-        self._dispositions, self._dead_letters, self._reroutes = [], [], []
+        self.dispositions, self._dead_letters, self._reroutes = [], [], []
         self.records_held = 0
         return cut
 

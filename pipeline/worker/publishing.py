@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from pipeline.codec.records import Codec
+from pipeline.codec.shards import encode_shards, shard_head
 from pipeline.kafka.producer import Publisher
 from pipeline.kafka.topics import Topics
 from pipeline.worker import layout
 from pipeline.worker.partition import PartitionCut
-from pipeline.worker.state import ChangedTally, domain_key
+from pipeline.worker.state import ChangedTally
 
 PUBLISH_TIMEOUT_S = 120.0
 
@@ -40,11 +43,18 @@ def publish(publisher: Publisher, codec: Codec, topics: Topics, cut: PartitionCu
 
 
 def _shards(codec: Codec, tallies: list[ChangedTally], partition: int) -> list[tuple[bytes, bytes]]:
-    number = partition.to_bytes(2, "big")
+    """(key, value) of each shard; its head is encoded once in the life of a tally in memory."""
+    frame, number = codec.frame_of("SummaryShard"), partition.to_bytes(2, "big")
+    heads = []
+    for changed in tallies:
+        head = changed.cell.shard_head
+        if not head:
+            livemode, event_name, customer, window_start_ms, dimensions = layout.tally_key_parts(changed.key)
+            head = shard_head(frame, livemode, event_name, customer, window_start_ms, dimensions, partition)
+            changed.cell.shard_head = head
+        heads.append(head)
+    numbers = np.frombuffer(b"".join(changed.packed for changed in tallies), layout.TALLY_ROW)
     return [
-        (
-            changed.key[1:] + number,
-            codec.encode_shard(layout.unpack_tally(changed.packed).shard(domain_key(changed.key), partition)),
-        )
-        for changed in tallies
+        (changed.key[1:] + number, value)
+        for changed, value in zip(tallies, encode_shards(heads, numbers), strict=True)
     ]

@@ -36,7 +36,7 @@ class Cell:
     dirty: bool = False
     stale: bool = False
     """Whether min, max, last and latest must be found anew before anyone reads them."""
-    shard_prefix: bytes = b""
+    shard_head: bytes = b""
     """The encoded fields of its shard that never change; empty until it is first published."""
 
     def append(self, packed: bytes) -> None:
@@ -311,20 +311,19 @@ class StoredState:
         self._small, self.dirty = {}, []
         pages = self._body_pages()
         self._cutting = writes | ledger
-        return Cut([*sorted(ledger.items()), *sorted(writes.items()), *pages], tallies)
+        return Cut([*ledger.items(), *writes.items(), *pages], tallies)
 
     def _body_pages(self) -> list[Write]:
-        by_page: defaultdict[int, list[tuple[int, bytes]]] = defaultdict(list)
-        for offset in sorted(self._cutting_bodies):
-            by_page[offset // layout.BODIES_PER_PAGE].append((offset, self._cutting_bodies[offset]))
-        pages: list[Write] = []
-        for number, bodies in by_page.items():
-            start = number * layout.BODIES_PER_PAGE
-            if not pages:  # an earlier cut may have ended within the first page
-                before = self._store.get(layout.bodies_key(start))
-                bodies = [*layout.unpack_bodies(start, before), *bodies] if before is not None else bodies
-            pages.append((layout.bodies_key(start), layout.pack_bodies(bodies)))
-        return pages
+        offsets = sorted(self._cutting_bodies)  # nearly in order already
+        if not offsets:
+            return []
+        start = offsets[0] - offsets[0] % layout.BODIES_PER_PAGE
+        before = self._store.get(layout.bodies_key(start))
+        if before is not None:  # an earlier cut ended within this page
+            earlier = dict(layout.unpack_bodies(start, before))
+            self._cutting_bodies |= earlier
+            offsets = [*earlier, *offsets]
+        return layout.pack_bodies(offsets, [self._cutting_bodies[offset] for offset in offsets])
 
     def wrote(self) -> None:
         """The store holds the cut. Tallies that have not changed since may leave memory."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import typer
+from clickhouse_connect.driver.client import Client
 
 from pipeline import wiring
 from pipeline.cli import showcase_text as text
@@ -25,6 +26,8 @@ STEP_EVERY = 2_000
 RESENT_AFTER = 1_000
 """A second copy comes this many events after the first."""
 FLUSH_TIMEOUT_S = 60.0
+
+APPENDED_SQL = "SELECT count() FROM meter_events FINAL WHERE livemode AND event_name = {event_name:String}"
 
 DISPOSITIONS_SQL = """
 SELECT record, disposition, count()
@@ -102,28 +105,36 @@ class Showcase:
             yield flight
 
     def _compare(self, expected: dict[Cell, Figures], early: int) -> bool:
-        found, dispositions = self._ask()
-        wrong = differences(expected, found)
-        typer.echo(text.table(found, airlines(self._directory)))
-        typer.echo(text.proof(expected, wrong))
-        typer.echo(text.exceptions(dispositions, self._sent_twice, len(self._cancelled), early))
-        if not wrong and self._cancelled:
-            typer.echo(text.further(self._settings, self._cancelled[len(self._cancelled) // 2]))
-        return not wrong
-
-    def _ask(self) -> tuple[dict[Cell, Figures], Counter[tuple[str, str]]]:
-        """What ClickHouse says: departures and miles per carrier and month, and how many records of which fate."""
         server = wiring.clickhouse(self._settings)
-        query = SummaryQuery(
-            EVENT_NAME, per_customer=True, window=Unit.MONTH, zone=TIME_ZONE, aggregations=("count", "sum")
-        )
         with translated(server):
             client = connect(server)
-            found = {
-                (str(row.customer), month_of(row.window.start_ms)): Figures(
-                    row.values["count"] or 0, row.values["sum"] or 0
-                )
-                for row in summaries(client, query)
-            }
-            rows = client.query(DISPOSITIONS_SQL, parameters={"event_name": EVENT_NAME}).result_rows
-        return found, Counter({(record, disposition): count for record, disposition, count in rows})
+            found = _summaries(client)
+            appended, fates = _fates(client)
+        wrong = differences(expected, found)
+        counted = sum(figures.flights for figures in found.values())
+        balanced, accounts = text.accounts(fates, appended, counted, early)
+        typer.echo(text.table(found, airlines(self._directory)))
+        typer.echo(text.proof(expected, wrong))
+        typer.echo(accounts)
+        if self._cancelled:
+            typer.echo(text.further(self._settings, self._cancelled[len(self._cancelled) // 2]))
+        return balanced and not wrong
+
+
+def _summaries(client: Client) -> dict[Cell, Figures]:
+    """What ClickHouse says: departures and miles per carrier and month."""
+    query = SummaryQuery(
+        EVENT_NAME, per_customer=True, window=Unit.MONTH, zone=TIME_ZONE, aggregations=("count", "sum")
+    )
+    return {
+        (str(row.customer), month_of(row.window.start_ms)): Figures(row.values["count"] or 0, row.values["sum"] or 0)
+        for row in summaries(client, query)
+    }
+
+
+def _fates(client: Client) -> tuple[int, Counter[tuple[str, str]]]:
+    """How many events the journal has, and how many records ended otherwise than counted, by (record, disposition)."""
+    name = {"event_name": EVENT_NAME}
+    ((appended,),) = client.query(APPENDED_SQL, parameters=name).result_rows
+    rows = client.query(DISPOSITIONS_SQL, parameters=name).result_rows
+    return appended, Counter({(record, disposition): count for record, disposition, count in rows})

@@ -9,58 +9,65 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from pipeline.demo.flights import EVENT_NAME, TIME_ZONE, Flight
-from pipeline.demo.oracle import NOTHING, Cell, Difference, Figures
+from pipeline.demo.oracle import Cell, Difference, Figures
 from pipeline.domain.values import value_text
 from pipeline.settings import Settings
 
-WIDE_COLUMNS = 165
-"""From this width on the twelve months stand side by side; else in two halves."""
+MONTHS_BY_WIDTH = ((160, 12), (104, 6), (0, 4))
+"""From this terminal width on, so many months stand side by side."""
 SHOWN_MAX = 20
 
 
 def table(found: dict[Cell, Figures], names: dict[str, str]) -> str:
-    """Miles per carrier and month."""
-    width = shutil.get_terminal_size((100, 24)).columns
-    console = Console(width=max(width, 100), highlight=False, force_terminal=sys.stdout.isatty())
-    halves = [range(1, 13)] if width >= WIDE_COLUMNS else [range(1, 7), range(7, 13)]
+    """Miles per carrier and month, in as many parts as the terminal is narrow."""
+    width = shutil.get_terminal_size((110, 24)).columns
+    step = next(months for least, months in MONTHS_BY_WIDTH if width >= least)
+    console = Console(width=max(width, 80), highlight=False, force_terminal=sys.stdout.isatty())
     with console.capture() as captured:
-        for months in halves:
-            console.print(_part(found, names, months))
+        for first in range(1, 13, step):
+            console.print(_part(found, names, range(first, first + step)))
     return captured.get()
 
 
 def _part(found: dict[Cell, Figures], names: dict[str, str], months: range) -> Table:
+    span = f"{calendar.month_name[months[0]]} to {calendar.month_name[months[-1]]}"
     part = Table(
-        title=f"Miles from New York, {calendar.month_abbr[months[0]]} to {calendar.month_abbr[months[-1]]} 2013",
-        show_footer=True,
-        title_justify="left",
-    )
+        title=f"Miles flown from New York, {span} 2013", title_justify="left", show_footer=True, box=box.SIMPLE_HEAD,
+        padding=(0, 0), pad_edge=False, collapse_padding=True,
+    )  # fmt: skip
     part.add_column("airline", footer="all", no_wrap=True)
-    for month in months:
-        footer = _miles(sum(figures.miles for (_, its), figures in found.items() if its == month))
-        part.add_column(calendar.month_abbr[month], footer=footer, justify="right", no_wrap=True)
-    year = 12 in months
-    if year:
-        footer = _miles(sum(figures.miles for figures in found.values()))
-        part.add_column("year", footer=footer, justify="right", no_wrap=True)
+    columns = [(calendar.month_abbr[month], {month}) for month in months]
+    if 12 in months:
+        columns.append(("year", set(range(1, 13))))
+    for title, its in columns:
+        part.add_column(title, _miles(_total(found, its)), justify="right", no_wrap=True, min_width=10)
     for carrier in sorted({carrier for carrier, _ in found}):
-        cells = [_miles(found.get((carrier, month), NOTHING).miles) for month in months]
-        if year:
-            cells.append(_miles(sum(figures.miles for (its, _), figures in found.items() if its == carrier)))
-        part.add_row(f"{carrier} {_short(names.get(carrier, ''))}", *cells)
+        part.add_row(
+            f"{carrier} {_short(names.get(carrier, ''))}", *(_miles(_total(found, its, carrier)) for _, its in columns)
+        )
     return part
 
 
+def _total(found: dict[Cell, Figures], months: set[int], carrier: str | None = None) -> int:
+    return sum(figures.miles for (its, month), figures in found.items() if month in months and carrier in (None, its))
+
+
 def _miles(scaled: int) -> str:
-    return f"{int(value_text(scaled)):,}" if "." not in value_text(scaled) else value_text(scaled)
+    whole, point, fraction = value_text(scaled).partition(".")
+    return f"{int(whole):,}{point}{fraction}"
 
 
 def _short(name: str) -> str:
-    return name.removesuffix(" Inc.").removesuffix(" Co.").removesuffix(" Corporation")[:20]
+    return name.removesuffix(" Inc.").removesuffix(" Co.").removesuffix(" Corporation")[:19]
+
+
+def _mark(good: bool) -> str:
+    return "✓" if good else "✗"
 
 
 def proof(expected: dict[Cell, Figures], wrong: list[Difference]) -> str:
@@ -70,8 +77,8 @@ def proof(expected: dict[Cell, Figures], wrong: list[Difference]) -> str:
         miles = sum(figures.miles for figures in expected.values())
         carriers = len({carrier for carrier, _ in expected})
         return (
-            f"✓ {flights:,} departures of {carriers} airlines, {_miles(miles)} miles, in {len(expected)} cells: "
-            "equal, digit for digit, to a plain sum over the CSV file"
+            f"✓ {_miles(miles)} miles on {flights:,} departures of {carriers} airlines, in {len(expected)} cells:\n"
+            "  ClickHouse equals a plain sum over the CSV file, digit for digit"
         )
     lines = [f"✗ {len(wrong)} cells differ from a plain sum over the CSV file:"]
     lines += [
@@ -85,15 +92,16 @@ def proof(expected: dict[Cell, Figures], wrong: list[Difference]) -> str:
     return "\n".join(lines)
 
 
-def exceptions(fates: Counter[tuple[str, str]], sent_twice: int, cancelled: int, early: int) -> str:
-    """Duplicates ignored and cancellations applied, counted from the dispositions."""
+def accounts(fates: Counter[tuple[str, str]], appended: int, counted: int, early: int) -> tuple[bool, str]:
+    """Whether every event that was appended has exactly one fate, and how many have which."""
     duplicates = fates["event", "duplicate"]
-    taken_back = fates["event", "cancelled"]
-    before = " (and those of earlier runs)" if duplicates > sent_twice else ""
-    return (
-        f"✓ {duplicates:,} duplicates ignored: {sent_twice:,} events were sent twice in this run{before}\n"
-        f"✓ {taken_back:,} cancellations applied: {cancelled:,} flights never departed, and {early:,} of them were "
-        "taken back before their event came"
+    cancelled = fates["event", "cancelled"]
+    balanced = appended == counted + cancelled + duplicates
+    return balanced, (
+        f"{_mark(balanced)} {appended:,} events in the journal = {counted:,} counted + {cancelled:,} cancelled "
+        f"+ {duplicates:,} duplicates ignored\n"
+        f"  cancelled: flights that never departed; {early:,} of them were taken back before their event came\n"
+        "  duplicates: events that a producer sent again, in this run of the demo or an earlier one"
     )
 
 
@@ -101,7 +109,12 @@ def further(settings: Settings, example: Flight) -> str:
     """Commands that a reader can paste."""
     meterline = _command()
     identifier = shlex.quote(example.event.identifier)
-    sql = "SELECT customer, sum, count FROM meter_event_summaries(livemode = true, event_name = 'flight_miles', ...)"
+    sql = (
+        "SELECT customer, window_start, sum, count FROM meter_event_summaries("
+        f"livemode = true, event_name = '{EVENT_NAME}', customers = ['UA', 'DL'], by_customer = true, "
+        "start = '2013-07-01 04:00:00', end = '2013-09-01 04:00:00', "
+        f"window = 'month', zone = '{TIME_ZONE}', group_by = [], filter = map()) FORMAT PrettyCompact"
+    )
     return "\n".join(
         (
             "",

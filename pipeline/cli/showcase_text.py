@@ -80,7 +80,8 @@ def proof(expected: dict[Cell, Figures], wrong: list[Difference]) -> str:
             f"✓ {_miles(miles)} miles on {flights:,} departures of {carriers} airlines, in {len(expected)} cells:\n"
             "  ClickHouse equals a plain sum over the CSV file, digit for digit"
         )
-    lines = [f"✗ {len(wrong)} cells differ from a plain sum over the CSV file:"]
+    differ = "1 cell differs" if len(wrong) == 1 else f"{len(wrong)} cells differ"
+    lines = [f"✗ {differ} from a plain sum over the CSV file:"]
     lines += [
         f"  {carrier} {calendar.month_abbr[month]}: expected {expected.flights:,} departures and "
         f"{value_text(expected.miles)} miles, found {found.flights:,} and {value_text(found.miles)}"

@@ -252,8 +252,15 @@ def _start_offsets(client: AdminClient, pairs: list[tuple[str, int]]) -> list[To
 def _commit_start_offsets(client: AdminClient, group: str, wanting: list[tuple[str, int]]) -> None:
     starts = _start_offsets(client, wanting)
     request = ConsumerGroupTopicPartitions(group, starts)
+
+    def alter() -> None:
+        answer = _only(client.alter_consumer_group_offsets([request], request_timeout=TIMEOUT_S))
+        for partition in answer.topic_partitions or ():
+            if partition.error is not None:  # the call as a whole succeeds all the same
+                raise _translated(KafkaException(partition.error))
+
     try:
-        _patiently(lambda: _only(client.alter_consumer_group_offsets([request], request_timeout=TIMEOUT_S)))
+        _patiently(alter)
     except Refusal as error:
         raise Refusal(
             f"group {group} has no start offset on {len(starts)} partitions and cannot be given one while its "

@@ -218,7 +218,8 @@ def _enter_ledger(
     packed["clock"] = clock[rows]
     joined, size = packed.tobytes(), _LEDGER_ROW.itemsize
     state = partition.state
-    state.ledger.update(zip(keys, [joined[at : at + size] for at in range(0, len(joined), size)], strict=True))
+    entries = [joined[at : at + size] for at in range(0, len(joined), size)]
+    state.ledger.update(zip(keys, entries, strict=True))
     values = batch.values
     bodies = values if len(rows) == len(values) else [values[row] for row in rows.tolist()]
     state.bodies.update(zip(batch.offsets[rows].tolist(), bodies, strict=True))

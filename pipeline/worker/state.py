@@ -11,6 +11,7 @@ import dataclasses
 import heapq
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import NamedTuple
 
 from pipeline.codec.dimensions import dimensions_bytes, dimensions_of
@@ -79,6 +80,7 @@ class StoredState:
         self._decode = decode
         self._small: dict[bytes, bytes | None] = {}
         self._cutting: dict[bytes, bytes | None] = {}
+        self._cutting_ledger: dict[bytes, bytes | None] = {}
         self._cutting_bodies: dict[int, bytes] = {}
         self._awaited: dict[bytes, int] = {}
         self._oldest: list[tuple[int, bytes]] = []
@@ -93,14 +95,14 @@ class StoredState:
         """The packed entry of a ledger key, wherever it is."""
         if key in self.ledger:
             return self.ledger[key]
-        if key in self._cutting:
-            return self._cutting[key]
+        if key in self._cutting_ledger:
+            return self._cutting_ledger[key]
         return self._store.get(key)
 
     def ledger_values(self, keys: list[bytes]) -> list[bytes | None]:
         """The packed entries of many ledger keys."""
         found = self._store.get_many(keys)
-        for layer in (self._cutting, self.ledger):
+        for layer in (self._cutting_ledger, self.ledger):
             if layer:
                 for place, key in enumerate(keys):
                     if key in layer:
@@ -290,7 +292,7 @@ class StoredState:
 
     def cut(self) -> Cut:
         """Take all that changed. At most one cut at a time: the one before must have been written."""
-        assert not self._cutting and not self._cutting_bodies, "a cut while another is being written"
+        assert not (self._cutting or self._cutting_ledger), "a cut while another is being written"
         writes: dict[bytes, bytes | None] = {}
         tallies = []
         for key in self.dirty:
@@ -310,8 +312,8 @@ class StoredState:
         self.bodies, self._cutting_bodies = {}, self.bodies
         self._small, self.dirty = {}, []
         pages = self._body_pages()
-        self._cutting = writes | ledger
-        return Cut([*ledger.items(), *writes.items(), *pages], tallies)
+        self._cutting, self._cutting_ledger = writes, ledger
+        return Cut(list(chain(ledger.items(), writes.items(), pages)), tallies)
 
     def _body_pages(self) -> list[Write]:
         offsets = sorted(self._cutting_bodies)  # nearly in order already
@@ -327,7 +329,7 @@ class StoredState:
 
     def wrote(self) -> None:
         """The store holds the cut. Tallies that have not changed since may leave memory."""
-        self._cutting, self._cutting_bodies = {}, {}
+        self._cutting, self._cutting_ledger, self._cutting_bodies = {}, {}, {}
         excess = len(self.cells) - CACHED_TALLIES_MAX
         if excess > 0:
             clean = (key for key, cell in self.cells.items() if not cell.dirty)

@@ -101,7 +101,7 @@ def test_the_environment_wins_over_what_the_stack_wrote_down(tmp_path: Path) -> 
 
 
 def test_without_a_stack_the_defaults_stand(tmp_path: Path) -> None:
-    assert wiring.load_settings({"METERLINE_HOME": str(tmp_path / "none")}) == Settings.load({})
+    assert repr(wiring.load_settings({"METERLINE_HOME": str(tmp_path / "none")})) == repr(Settings.load({}))
 
 
 def test_an_env_file_that_cannot_be_read_is_said(tmp_path: Path) -> None:

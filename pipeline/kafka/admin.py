@@ -7,29 +7,20 @@ answer.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import time
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import ConfigResource
-from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
-from pipeline.errors import Refusal, Unavailable
-from pipeline.kafka.offsets import committed
-from pipeline.kafka.topics import GROUPS, TABLE, Topic, Topics, topic_config
-
-TIMEOUT_S = 30.0
-_RETRY_S = 0.05
-_LOG_LEVEL = 2
-"""syslog's "critical": what fails is raised, and need not be printed by a background thread as well."""
-
-_T = TypeVar("_T")
+from pipeline.errors import Unavailable
+from pipeline.kafka.asking import RETRY_S, TIMEOUT_S, admin_client, answer_of, topics_of, translated
+from pipeline.kafka.start_offsets import commit_start_offsets, missing_start_offsets
+from pipeline.kafka.topics import TABLE, Topic, Topics, topic_config
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,66 +52,6 @@ class Difference:
         return f"{self.subject}: {self.what} is {self.found}, expected {self.expected}; {self.mend}"
 
 
-def _answer(future: Future[_T]) -> _T:
-    """A future's result, with Kafka's transport errors as Unavailable."""
-    try:
-        return future.result(TIMEOUT_S + 5)
-    except TimeoutError as error:
-        raise Unavailable(f"Kafka did not answer in {TIMEOUT_S:.0f} s") from error
-    except KafkaException as error:
-        raise _translated(error) from error
-
-
-class _NotYet(Unavailable):
-    """The cluster or the topic is too young to answer this."""
-
-
-_YOUNG = frozenset(
-    {
-        KafkaError.LEADER_NOT_AVAILABLE,
-        KafkaError.NOT_LEADER_FOR_PARTITION,
-        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-        KafkaError.COORDINATOR_NOT_AVAILABLE,
-        KafkaError.NOT_COORDINATOR,
-    }
-)
-"""The admin client does not call these retriable."""
-
-
-def _patiently(ask: Callable[[], _T]) -> _T:
-    """The answer, asked for again while the cluster is too young to give it."""
-    deadline = time.monotonic() + TIMEOUT_S
-    while True:
-        try:
-            return ask()
-        except _NotYet:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(_RETRY_S)
-
-
-def _translated(error: KafkaException) -> Exception:
-    cause: KafkaError = error.args[0]
-    if cause.code() in _YOUNG:
-        return _NotYet(f"Kafka: {cause.str()}")
-    if cause.retriable() or cause.code() < 0:  # negative codes are librdkafka's own: transport, timeouts, no broker
-        return Unavailable(f"Kafka: {cause.str()}")
-    return Refusal(f"Kafka: {cause.str()}")
-
-
-def admin_client(config: Mapping[str, Any]) -> AdminClient:
-    """The client for this configuration, kept for as long as the process lives."""
-    return _kept_client(tuple(sorted(config.items())))
-
-
-@functools.lru_cache(maxsize=8)
-def _kept_client(config: tuple[tuple[str, Any], ...]) -> AdminClient:
-    """One client for all calls. Closing it right after an answer races with its own background thread, which is still
-    giving that answer: librdkafka says so in a log line, and once in a while the process dies of it.
-    """
-    return AdminClient({**dict(config), "log_level": _LOG_LEVEL})
-
-
 def describe(config: Mapping[str, Any], names: Iterable[str]) -> dict[str, TopicState]:
     """The topics of these names that exist."""
     client = admin_client(config)
@@ -131,7 +62,7 @@ def describe(config: Mapping[str, Any], names: Iterable[str]) -> dict[str, Topic
             found[name] = future.result(TIMEOUT_S + 5)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
-                raise _translated(error) from error
+                raise translated(error) from error
     configs = _configs(client, found)
     return {
         name: TopicState(
@@ -151,7 +82,7 @@ def _configs(client: AdminClient, names: Iterable[str]) -> dict[str, dict[str, s
         return {}
     answers = client.describe_configs(resources, request_timeout=TIMEOUT_S)
     return {
-        resource.name: {key: entry.value for key, entry in _answer(future).items()}
+        resource.name: {key: entry.value for key, entry in answer_of(future).items()}
         for resource, future in answers.items()
     }
 
@@ -173,10 +104,10 @@ def create(config: Mapping[str, Any], namespace: str, partitions: int, replicati
             created.append(name)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # someone else creates them too
-                raise _translated(error) from error
+                raise translated(error) from error
     _await_leaders(client, [topics.name(topic) for topic in TABLE])
     for group, wanting in missing_start_offsets(config, namespace).items():
-        _commit_start_offsets(client, group, wanting)
+        commit_start_offsets(client, group, wanting)
     return created
 
 
@@ -195,77 +126,16 @@ def _await_leaders(client: AdminClient, names: list[str]) -> None:
     while not _all_led(client, names):
         if time.monotonic() > deadline:
             raise Unavailable("Kafka has created the topics but found no leaders for all their partitions")
-        time.sleep(_RETRY_S)
+        time.sleep(RETRY_S)
 
 
 def _all_led(client: AdminClient, names: list[str]) -> bool:
-    known = _topics(client)
+    known = topics_of(client)
     return all(name in known and _led(known[name]) for name in names)
-
-
-def _topics(client: AdminClient) -> dict[str, Any]:
-    try:
-        return client.list_topics(timeout=TIMEOUT_S).topics
-    except KafkaException as error:
-        raise _translated(error) from error
 
 
 def _led(topic: Any) -> bool:
     return bool(topic.partitions) and all(partition.leader >= 0 for partition in topic.partitions.values())
-
-
-def missing_start_offsets(config: Mapping[str, Any], namespace: str) -> dict[str, list[tuple[str, int]]]:
-    """By consumer group, the (topic, partition) pairs it reads and has no committed offset for.
-
-    Faust leaves a partition without a committed offset where the consumer happens to stand when it rewinds.
-    """
-    topics = Topics(namespace)
-    client = admin_client(config)
-    known = _topics(client)
-    wanting: dict[str, list[tuple[str, int]]] = {}
-    for role in GROUPS:
-        names = [topics.name(topic) for topic in TABLE if role in topic.read_by]
-        pairs = [(name, number) for name in names if name in known for number in sorted(known[name].partitions)]
-        have = committed(config, topics.group(role), pairs)
-        lacking = [pair for pair in pairs if pair not in have]
-        if lacking:
-            wanting[topics.group(role)] = lacking
-    return wanting
-
-
-def _only(futures: dict[Any, Future[_T]]) -> _T:
-    (future,) = futures.values()
-    return _answer(future)
-
-
-def _start_offsets(client: AdminClient, pairs: list[tuple[str, int]]) -> list[TopicPartition]:
-    """The first offset of each partition that still exists: 0, unless retention has moved the start."""
-    earliest = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
-
-    def ask() -> list[TopicPartition]:
-        answers = client.list_offsets({TopicPartition(*pair): earliest for pair in pairs}, request_timeout=TIMEOUT_S)
-        return [TopicPartition(key.topic, key.partition, _answer(future).offset) for key, future in answers.items()]
-
-    return _patiently(ask)
-
-
-def _commit_start_offsets(client: AdminClient, group: str, wanting: list[tuple[str, int]]) -> None:
-    starts = _start_offsets(client, wanting)
-    request = ConsumerGroupTopicPartitions(group, starts)
-
-    def alter() -> None:
-        answer = _only(client.alter_consumer_group_offsets([request], request_timeout=TIMEOUT_S))
-        for partition in answer.topic_partitions or ():
-            if partition.error is not None:  # the call as a whole succeeds all the same
-                raise _translated(KafkaException(partition.error))
-
-    try:
-        _patiently(alter)
-    except Refusal as error:
-        raise Refusal(
-            f"group {group} has no start offset on {len(starts)} partitions and cannot be given one while its "
-            f"processes run; stop them, then run: meterline topics create ({error})"
-        ) from error
 
 
 def check(config: Mapping[str, Any], namespace: str, partitions: int, replication: int) -> list[Difference]:

@@ -9,7 +9,7 @@ from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from pipeline.errors import Unavailable
-from pipeline.kafka.admin import admin_client
+from pipeline.kafka.asking import admin_client
 from pipeline.kafka.offsets import committed
 
 TIMEOUT_S = 10.0

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
 
 from pipeline.errors import Refusal, Unavailable, UsageError
-from pipeline.kafka.admin import admin_client
+from pipeline.kafka.asking import admin_client
 
 ANSWER_TIMEOUT_S = 5.0
 POLL_S = 0.2

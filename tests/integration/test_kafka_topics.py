@@ -18,7 +18,7 @@ from confluent_kafka.admin import (
 )
 
 from pipeline.errors import Refusal, Unavailable
-from pipeline.kafka import admin
+from pipeline.kafka import admin, asking
 from pipeline.kafka.topics import GROUPS, TABLE, Topics, topic_config
 
 PARTITIONS = 6
@@ -214,6 +214,7 @@ def test_more_replicas_than_brokers_are_refused(config, namespace):
 
 
 def test_a_kafka_that_is_not_there_is_unavailable(monkeypatch, namespace):
-    monkeypatch.setattr(admin, "TIMEOUT_S", 0.5)
+    for module in (admin, asking):
+        monkeypatch.setattr(module, "TIMEOUT_S", 0.5)
     with pytest.raises(Unavailable):
         admin.create({"bootstrap.servers": "127.0.0.1:1"}, namespace, 1, 1)

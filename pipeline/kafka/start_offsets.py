@@ -1,0 +1,72 @@
+"""Where a consumer group begins: every partition it reads has a committed offset from the day it is provisioned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
+
+from pipeline.errors import Refusal
+from pipeline.kafka.asking import TIMEOUT_S, admin_client, answer_of, patiently, topics_of, translated
+from pipeline.kafka.offsets import committed
+from pipeline.kafka.topics import GROUPS, TABLE, Topics
+
+_T = TypeVar("_T")
+
+
+def missing_start_offsets(config: Mapping[str, Any], namespace: str) -> dict[str, list[tuple[str, int]]]:
+    """By consumer group, the (topic, partition) pairs it reads and has no committed offset for.
+
+    Faust leaves a partition without a committed offset where the consumer happens to stand when it rewinds.
+    """
+    topics = Topics(namespace)
+    client = admin_client(config)
+    known = topics_of(client)
+    wanting: dict[str, list[tuple[str, int]]] = {}
+    for role in GROUPS:
+        names = [topics.name(topic) for topic in TABLE if role in topic.read_by]
+        pairs = [(name, number) for name in names if name in known for number in sorted(known[name].partitions)]
+        have = committed(config, topics.group(role), pairs)
+        lacking = [pair for pair in pairs if pair not in have]
+        if lacking:
+            wanting[topics.group(role)] = lacking
+    return wanting
+
+
+def _only(futures: dict[Any, Future[_T]]) -> _T:
+    (future,) = futures.values()
+    return answer_of(future)
+
+
+def _start_offsets(client: AdminClient, pairs: list[tuple[str, int]]) -> list[TopicPartition]:
+    """The first offset of each partition that still exists: 0, unless retention has moved the start."""
+    earliest = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+
+    def ask() -> list[TopicPartition]:
+        answers = client.list_offsets({TopicPartition(*pair): earliest for pair in pairs}, request_timeout=TIMEOUT_S)
+        return [TopicPartition(key.topic, key.partition, answer_of(future).offset) for key, future in answers.items()]
+
+    return patiently(ask)
+
+
+def commit_start_offsets(client: AdminClient, group: str, wanting: list[tuple[str, int]]) -> None:
+    starts = _start_offsets(client, wanting)
+    request = ConsumerGroupTopicPartitions(group, starts)
+
+    def alter() -> None:
+        answer = _only(client.alter_consumer_group_offsets([request], request_timeout=TIMEOUT_S))
+        for partition in answer.topic_partitions or ():
+            if partition.error is not None:  # the call as a whole succeeds all the same
+                raise translated(KafkaException(partition.error))
+
+    try:
+        patiently(alter)
+    except Refusal as error:
+        raise Refusal(
+            f"group {group} has no start offset on {len(starts)} partitions and cannot be given one while its "
+            f"processes run; stop them, then run: meterline topics create ({error})"
+        ) from error

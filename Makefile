@@ -49,7 +49,7 @@ bench: $(INSTALLED)  ## records per second of every part, as a table and JSON in
 	@$(BIN)/python -m benchmarks
 
 lock: $(INSTALLED)  ## choose versions anew and write the lock files
-	@echo hatchling==1.27.0 | $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	@printf "hatchling==1.27.0\neditables\n" | $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --upgrade --extra local --extra demo --extra test \
 		--output-file requirements.lock pyproject.toml -
 	@echo uv | $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \

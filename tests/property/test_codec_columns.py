@@ -68,7 +68,7 @@ def rough_map(draw: st.DrawFn) -> bytes:
             out += long_bytes(-len(items)) + long_bytes(len(body) + draw(st.sampled_from([0, 0, 0, 1, -1]))) + body
         else:
             out += draw(overlong(len(items))) + body
-    return out + draw(st.sampled_from([b"\0", b"\0", b"\0", b"", b"\x80\x00"]))
+    return out + draw(st.sampled_from([b"\0", b"\0", b"\0", b"\2", b"", b"\x80\x00"]))
 
 
 @st.composite

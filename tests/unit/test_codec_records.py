@@ -165,6 +165,7 @@ MALFORMED = {
     "a block size too small": hand_made(dimensions=b"\x03" + long_bytes(len(AB) - 1) + AB + b"\0"),
     "a block size too large": hand_made(dimensions=b"\x03" + long_bytes(len(AB) + 1) + AB + b"\0"),
     "a map without its end": hand_made(dimensions=b"\x04" + AB, livemode=b""),
+    "a map that goes on instead of ending": hand_made(dimensions=b"\x04" + AB + b"\x02"),
     "nothing behind the prefix": PREFIX,
 }
 

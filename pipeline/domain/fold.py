@@ -70,7 +70,9 @@ class State(Protocol):
     def add(self, key: TallyKey, entry: Entry) -> None: ...
     def remove(self, key: TallyKey, entry: Entry, at_offset: int) -> None: ...
 
-    def range_applied(self, adjustment_id: str) -> bool: ...
+    def range_applied_ms(self, adjustment_id: str) -> int | None:
+        """The clock at which a range was applied, or None."""
+
     def apply_range(self, adjustment_id: str, clock_ms: int) -> None: ...
 
     def account(self, disposition: str, records: int, value: int) -> None:
@@ -190,7 +192,8 @@ def _cancel_range(state: State, journal: Journal, record: Record, request: Cance
     if reason is not None or request.range is None:
         state.account(_of_cancellation(outcomes.REJECTED), 1, 0)
         return [about._replace(disposition=outcomes.REJECTED, reason=reason)]
-    if state.range_applied(request.adjustment_id):
+    applied_ms = state.range_applied_ms(request.adjustment_id)
+    if applied_ms is not None and state.clock_ms - applied_ms <= journal.rules.cancellation_window_ms:
         state.account(_of_cancellation(outcomes.DUPLICATE), 1, 0)
         return [about._replace(disposition=outcomes.DUPLICATE)]
     state.apply_range(request.adjustment_id, state.clock_ms)

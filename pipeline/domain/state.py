@@ -71,8 +71,8 @@ class PlainState:
             self.tallies[key].recompute(self.entries[key].values())
         self.touched.add(key)
 
-    def range_applied(self, adjustment_id: str) -> bool:
-        return adjustment_id in self.ranges
+    def range_applied_ms(self, adjustment_id: str) -> int | None:
+        return self.ranges.get(adjustment_id)
 
     def apply_range(self, adjustment_id: str, clock_ms: int) -> None:
         self.ranges[adjustment_id] = clock_ms

@@ -112,6 +112,11 @@ def bodies_key(offset: int) -> bytes:
     return BODIES + _U64.pack(offset // BODIES_PER_PAGE)
 
 
+def page_start_of(key: bytes) -> int:
+    """The first offset of a page of bodies."""
+    return int.from_bytes(key[1:], "big") * BODIES_PER_PAGE
+
+
 def pack_counted(offset: int, appended_at_ms: int, clock_ms: int, cancelled_by: str | None) -> bytes:
     if cancelled_by is None:
         return _COUNTED.pack(COUNTED, offset, appended_at_ms, clock_ms)

@@ -15,6 +15,7 @@ from pipeline.errors import Refusal, UndecodableRecord
 from pipeline.stream.batch import RecordBatch
 from pipeline.worker import layout
 from pipeline.worker.columnar import DimensionChecks, fold_columns
+from pipeline.worker.garbage import Sweep
 from pipeline.worker.state import ChangedTally, StoredState
 from pipeline.worker.store import Store, Write
 
@@ -56,7 +57,7 @@ class PartitionCut(NamedTuple):
 class Partition:
     """The fold of one partition over its store.
 
-    ``next_offset`` is where the fold stands in memory; the store's cursor follows with every written cut. Outputs of
+    ``next_offset`` is where the fold stands in memory; the store's ``cursor`` follows with every written cut. Outputs of
     records below ``silent_below`` were acknowledged to a worker before, so they are not published again.
     """
 
@@ -66,6 +67,8 @@ class Partition:
         self.store = store
         self.codec = codec
         self.next_offset = 0
+        self.cursor = 0
+        self._cutting = 0
         self.silent_below = 0
         self.records_held = 0
         self.checks = DimensionChecks()
@@ -74,6 +77,7 @@ class Partition:
         self._dead_letters: list[DeadLetter] = []
         self._reroutes: list[tuple[bytes, bytes]] = []
         self.state = StoredState(store, codec.decode_accepted_event)
+        self.sweep = Sweep(self.state, journal.rules, 0, 0)
         packed = store.get(layout.META)
         if packed is not None:
             self._recover(json.loads(packed))
@@ -83,8 +87,9 @@ class Partition:
         for name in mine:
             if mine[name] != its[name]:
                 raise Refusal(_OTHER_ORIGIN[name].format(mine=mine[name], its=its[name], path=self.store.path))
-        self.next_offset = meta["cursor"]
+        self.next_offset = self.cursor = meta["cursor"]
         self.state.clock_ms = meta["clock_ms"]
+        self.sweep.ledger_mark, self.sweep.tally_mark = meta["ledger_mark"], meta["tally_mark"]
         accounts = {name: [records, int(value)] for name, (records, value) in meta["accounts"].items()}
         self.state.accounts = defaultdict(lambda: [0, 0], accounts)
 
@@ -121,12 +126,16 @@ class Partition:
             self._reroutes.append((content.identifier.encode(), value))
 
     def cut(self) -> PartitionCut:
-        """Take everything since the last cut."""
+        """Take everything since the last cut, and garbage at twice the speed at which records come."""
+        self.sweep.advance(2 + 2 * self.records_held // layout.BODIES_PER_PAGE, self.cursor)
+        self._cutting = self.next_offset
         state_cut = self.state.cut()
         meta = {
             "origin": dataclasses.asdict(self.origin),
             "cursor": self.next_offset,
             "clock_ms": self.state.clock_ms,
+            "ledger_mark": self.sweep.ledger_mark,
+            "tally_mark": self.sweep.tally_mark,
             "accounts": {name: [records, str(value)] for name, (records, value) in self.state.accounts.items()},
         }
         cut = PartitionCut(
@@ -144,6 +153,7 @@ class Partition:
 
     def wrote(self) -> None:
         """The last cut is published and written."""
+        self.cursor = self._cutting
         self.state.wrote()
 
     def close(self) -> None:

@@ -77,7 +77,7 @@ class StoredState:
         self.cells: dict[bytes, Cell] = {}
         self.dirty: list[bytes] = []
         self._store = store
-        self._decode = decode
+        self.decode = decode
         self._small: dict[bytes, bytes | None] = {}
         self._cutting: dict[bytes, bytes | None] = {}
         self._cutting_ledger: dict[bytes, bytes | None] = {}
@@ -119,7 +119,7 @@ class StoredState:
 
     def _counted(self, packed: bytes) -> Counted:
         offset, appended_at_ms, clock_ms, cancelled_by = layout.unpack_counted(packed)
-        return Counted(self._decode(self.body(offset)), offset, appended_at_ms, clock_ms, cancelled_by)
+        return Counted(self.decode(self.body(offset)), offset, appended_at_ms, clock_ms, cancelled_by)
 
     def body(self, offset: int) -> bytes:
         """The bytes of a remembered event, as they came."""
@@ -193,10 +193,10 @@ class StoredState:
             if window_start_ms < wanted.end_ms and window_start_ms + MINUTE_MS > wanted.start_ms:
                 for offset, _, timestamp_ms, _ in self._entries(key, self.cell(key)):
                     if wanted.start_ms <= timestamp_ms < wanted.end_ms:
-                        event = self._decode(self.body(offset))
+                        event = self.decode(self.body(offset))
                         packed = self.ledger_value(layout.ledger_key(event.identity))
-                        assert packed is not None, "an entry of a tally has left the ledger too early"
-                        yield event.identity, self._counted(packed)
+                        if packed is not None:  # else its window has passed, and it was forgotten
+                            yield event.identity, self._counted(packed)
 
     # Tallies.
 
@@ -276,9 +276,12 @@ class StoredState:
 
     # Ranges and accounts.
 
-    def range_applied(self, adjustment_id: str) -> bool:
+    def range_applied_ms(self, adjustment_id: str) -> int | None:
         key = layout.RANGE + adjustment_id.encode()
-        return key in self._small or key in self._cutting or self._store.get(key) is not None
+        clock = next((layer[key] for layer in (self._small, self._cutting) if key in layer), None)
+        if clock is None and key not in self._small:
+            clock = self._store.get(key)
+        return None if clock is None else int.from_bytes(clock, "big", signed=True)
 
     def apply_range(self, adjustment_id: str, clock_ms: int) -> None:
         self._small[layout.RANGE + adjustment_id.encode()] = clock_ms.to_bytes(8, "big", signed=True)
@@ -287,6 +290,35 @@ class StoredState:
         account = self.accounts[disposition]
         account[0] += records
         account[1] += value
+
+    # Garbage: see garbage.py.
+
+    def body_pages(self, start: int, pages_max: int) -> Iterator[tuple[int, list[tuple[int, bytes]]]]:
+        """(first offset of the page, its bodies) of written pages from offset ``start`` on."""
+        for (key, page), _ in zip(
+            self._store.scan(layout.BODIES, layout.bodies_key(start)), range(pages_max), strict=False
+        ):
+            page_start = layout.page_start_of(key)
+            yield page_start, list(layout.unpack_bodies(page_start, page))
+
+    def is_dirty(self, key: bytes) -> bool:
+        cell = self.cells.get(key)
+        return cell is not None and cell.dirty
+
+    def drop_bodies(self, page_start: int) -> None:
+        self._small[layout.bodies_key(page_start)] = None
+
+    def drop_tally(self, key: bytes) -> None:
+        """Its last shard stays wherever it was published."""
+        self.cells.pop(key, None)
+        self._small[key] = None
+        for page_key, _ in self._store.scan(layout.INDEX + key[1:]):
+            self._small[page_key] = None
+
+    def drop_ranges(self, before_ms: int) -> None:
+        for key, clock in self._store.scan(layout.RANGE):
+            if int.from_bytes(clock, "big", signed=True) < before_ms and key not in self._small:
+                self._small[key] = None
 
     # Cuts.
 

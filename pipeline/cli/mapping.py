@@ -49,17 +49,21 @@ class Source:
 
     def text_of(self, fields: Mapping[str, Any]) -> str | None:
         """The text for one row; None when a column is absent, null or empty."""
-        cells = {column: fields.get(column) for column in self.columns}
-        for column, cell in cells.items():
-            if cell is None or cell == "":
-                return None
-            if not isinstance(cell, str):
-                raise BadField("not_text", f"{column} holds {_kind(cell)} where text or a number is expected")
-        if not self.columns:
-            return self.pattern
-        if self.columns == (self.pattern,):
-            return cells[self.pattern]
-        return _COLUMN_IN_BRACES.sub(lambda match: str(cells[match[1]]), self.pattern)
+        if self.columns == (self.pattern,):  # the hot path: a column as it is
+            return _cell(fields, self.pattern)
+        cells = {column: _cell(fields, column) for column in self.columns}
+        if None in cells.values():
+            return None
+        return _COLUMN_IN_BRACES.sub(lambda match: str(cells[match[1]]), self.pattern) if cells else self.pattern
+
+
+def _cell(fields: Mapping[str, Any], column: str) -> str | None:
+    cell = fields.get(column)
+    if type(cell) is str:
+        return cell or None
+    if cell is None:
+        return None
+    raise BadField("not_text", f"{column} holds {_kind(cell)} where text or a number is expected")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What the worker should have published, computed apart from it: the journal read again and folded by the plain fold."""
+"""What the worker should have published, computed apart from it: the journal folded again by the plain fold."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ class World:
     def keep_shard(self, shard: SummaryShard) -> None:
         before = self.shards.get((shard.key, shard.shard))
         if before is None or before.version <= shard.version:
-            assert before is None or before.version < shard.version or before == shard, "two shards of one version differ"
+            assert before is None or before.version < shard.version or before == shard, (
+                "two shards of one version differ"
+            )
             self.shards[shard.key, shard.shard] = shard
 
     def keep_disposition(self, one: Disposition) -> None:
@@ -48,7 +50,14 @@ class World:
 
 def read_topic(kafka: str, topic: str) -> Iterator[tuple[int, int, int, bytes | None]]:
     """(partition, offset, LogAppendTime or CreateTime, value) of all records up to the end as it is now."""
-    consumer = Consumer({"bootstrap.servers": kafka, "group.id": "oracle", "enable.auto.commit": False, "isolation.level": "read_committed"})
+    consumer = Consumer(
+        {
+            "bootstrap.servers": kafka,
+            "group.id": "oracle",
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+        }
+    )
     try:
         partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
         for number in sorted(partitions):
@@ -91,5 +100,3 @@ def published(kafka: str, namespace: str) -> World:
     for _, _, _, value in read_topic(kafka, topics.dispositions):
         world.keep_disposition(codec.decode_disposition(value))
     return world
-
-

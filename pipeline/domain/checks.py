@@ -71,7 +71,7 @@ TIME_CHECKS: tuple[tuple[str, Callable[[int, int, FoldRules], bool]], ...] = (
 )
 """(reason, does it fail), after the content checks. Both borders are accepted."""
 
-REASONS = tuple(reason for reason, _ in (*CONTENT_CHECKS, *TIME_CHECKS)) + (INVALID_ADJUSTMENT,)
+REASONS = (*(reason for reason, _ in (*CONTENT_CHECKS, *TIME_CHECKS)), INVALID_ADJUSTMENT)
 
 
 def check_content(event: MeterEvent) -> str | None:

@@ -102,7 +102,7 @@ class SummaryShard(NamedTuple):
     shard: int
     """The journal partition."""
     version: int
-    count: int
+    count: int  # type: ignore[assignment]  # the schema's word; a shard is never searched as a tuple
     sum: int
     min: int | None
     max: int | None

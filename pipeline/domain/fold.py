@@ -64,7 +64,9 @@ class State(Protocol):
     def expired(self, before_ms: int) -> list[tuple[Identity, Awaited]]:
         """Awaited identities with a cancellation whose clock is below ``before_ms``."""
 
-    def matching(self, livemode: bool, event_name: str, wanted: CancellationRange) -> Iterable[tuple[Identity, Counted]]:
+    def matching(
+        self, livemode: bool, event_name: str, wanted: CancellationRange
+    ) -> Iterable[tuple[Identity, Counted]]:
         """Counted events of a range, by customer and timestamp, in any order; not those cancelled."""
 
     def add(self, key: TallyKey, entry: Entry) -> None: ...
@@ -88,9 +90,7 @@ def step(state: State, journal: Journal, record: Record) -> list[Disposition]:
         decided += _event(state, journal, record, content)
     elif isinstance(content, Undecodable):
         state.account(outcomes.UNDECODABLE, 1, 0)
-        decided.append(
-            _about(journal, record, outcomes.UNKNOWN, outcomes.UNDECODABLE, content.reason)
-        )
+        decided.append(_about(journal, record, outcomes.UNKNOWN, outcomes.UNDECODABLE, content.reason))
     elif content.identifier is not None:
         decided += _cancel_one(state, journal, record, content, content.identifier)
     else:
@@ -221,9 +221,9 @@ def _take_back(state: State, journal: Journal, counted: Counted, adjustment_id: 
     state.remember(event.identity, counted._replace(cancelled_by=adjustment_id))
     state.account(outcomes.COUNTED, -1, -event.value)
     state.account(outcomes.CANCELLED, 1, event.value)
-    return _about_event(
-        journal, counted.offset, counted.appended_at_ms, event, at_offset, outcomes.CANCELLED
-    )._replace(adjustment_id=adjustment_id)
+    return _about_event(journal, counted.offset, counted.appended_at_ms, event, at_offset, outcomes.CANCELLED)._replace(
+        adjustment_id=adjustment_id
+    )
 
 
 def _expire(state: State, journal: Journal, at_offset: int) -> list[Disposition]:

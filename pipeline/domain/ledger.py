@@ -1,4 +1,4 @@
-"""The ledger: what a partition remembers of identities, so that none counts twice and each cancellation finds its event.
+"""The ledger: what a partition remembers of identities, so that none counts twice and cancellations find their events.
 
 An identity is unknown, awaited (a cancellation came first), counted or cancelled. It is forgotten when the clock has
 moved past its window; every rule compares times itself, so when exactly that happens changes no answer.

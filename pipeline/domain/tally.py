@@ -61,7 +61,8 @@ class Tally:
         self.version = max(self.version, at_offset)
         self.count -= 1
         self.sum -= value
-        assert self.last is not None and self.latest is not None, "an entry of an empty tally cannot be taken back"
+        assert self.last is not None, "an entry of an empty tally cannot be taken back"
+        assert self.latest is not None
         return value in (self.min, self.max) or offset in (self.last.offset, self.latest.offset)
 
     def recompute(self, entries: Iterable[Entry]) -> None:

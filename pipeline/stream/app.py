@@ -31,7 +31,7 @@ log = logging.getLogger("meterline")
 _DAY_S = 86_400.0
 
 
-class BatchApp(faust.App):  # type: ignore[misc]
+class BatchApp(faust.App):
     """A Faust app on the batch transport. ``start_offsets`` may say where partitions are read from."""
 
     start_offsets: StartOffsets | None = None
@@ -122,7 +122,9 @@ def end_process(error: BaseException) -> None:
 
 def run_app(app: faust.App, on_start: Callable[[], None] | None = None) -> None:
     """Run until SIGTERM or SIGINT; ends the process with a non-zero code on any unexpected exception."""
-    worker = faust.Worker(app, loop=asyncio.get_event_loop(), loglevel="WARNING", override_logging=False, redirect_stdouts=False)
+    worker = faust.Worker(
+        app, loop=asyncio.get_event_loop(), loglevel="WARNING", override_logging=False, redirect_stdouts=False
+    )
     worker.spinner = None
     try:
         if on_start is not None:

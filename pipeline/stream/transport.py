@@ -15,9 +15,10 @@ from typing import Any
 import aiokafka
 import faust
 from aiokafka.consumer.fetcher import FetchResult
+from aiokafka.errors import ConsumerStoppedError
+from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
-from faust.transport.consumer import ensure_TP
 from faust.types.tuples import ConsumerMessage
 
 from pipeline.stream.batch import RecordBatch
@@ -38,14 +39,15 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
 
     async def committed(self, partitions: set[TP]) -> dict[TP, int]:
         """The group's committed offsets; partitions without one are left out."""
-        return await self.call_thread(self._committed, partitions)
+        offsets: dict[TP, int] = await self.call_thread(self._committed, partitions)
+        return offsets
 
     async def _committed(self, partitions: set[TP]) -> dict[TP, int]:
         consumer = self._ensure_consumer()
         offsets = {tp: await consumer.committed(tp) for tp in partitions}
         return {tp: offset for tp, offset in offsets.items() if offset is not None}
 
-    async def _fetch_records(
+    async def _fetch_records(  # type: ignore[override]  # a batch in place of a list of records
         self,
         consumer: aiokafka.AIOKafkaConsumer,
         active_partitions: set[TP],
@@ -55,7 +57,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         if not self.consumer.flow_active:
             return {}
         if consumer._closed or consumer._fetcher._closed:
-            raise driver.ConsumerStoppedError()
+            raise ConsumerStoppedError
         with consumer._fetcher._subscriptions.fetch_context():
             return await _fetched_batches(consumer._fetcher, active_partitions, timeout or 0.0, max_records or 20_000)
 
@@ -121,7 +123,7 @@ class BatchConsumer(driver.Consumer):
             if active is None or tp in active or tp in self._buffered_partitions:
                 yield tp, self._batch_message(tp, batch)
 
-    def _batch_message(self, tp: TP, batch: RecordBatch) -> ConsumerMessage:
+    def _batch_message(self, tp: TP, batch: Any) -> ConsumerMessage:
         return ConsumerMessage(
             batch.topic,
             batch.partition,
@@ -140,8 +142,9 @@ class BatchConsumer(driver.Consumer):
 
     async def perform_seek(self) -> None:
         await super().perform_seek()
-        if self.app.start_offsets is not None:
-            for tp, offset in (await self.app.start_offsets(set(self.assignment()))).items():
+        app: Any = self.app
+        if app.start_offsets is not None:
+            for tp, offset in (await app.start_offsets(set(self.assignment()))).items():
                 await self.seek(tp, offset)
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
@@ -162,7 +165,7 @@ class BatchTransport(driver.Transport):
     Consumer = BatchConsumer
 
 
-class PassSchema(faust.Schema):  # type: ignore[misc]
+class PassSchema(faust.Schema[Any, Any]):
     """Hands the batch on untouched: decoding is the agent's, which knows what to do with a bad record."""
 
     def compile(self, app: Any, **_: Any) -> Any:

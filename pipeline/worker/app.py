@@ -8,8 +8,10 @@ Folding goes on while a flush waits. The adjustment agent routes cancellations i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,9 +27,10 @@ from pipeline.kafka.topics import Topics
 from pipeline.stream.app import BatchApp, end_process, journal_topic, run_app, stream_app
 from pipeline.stream.batch import RecordBatch
 from pipeline.worker.opening import Opening
-from pipeline.worker.partition import Partition
+from pipeline.worker.partition import Origin, Partition
 from pipeline.worker.publishing import PUBLISH_TIMEOUT_S, publish
 from pipeline.worker.router import route
+from pipeline.worker.snapshots import Snapshots, checkpoint_of
 
 log = logging.getLogger("meterline.worker")
 
@@ -57,7 +60,10 @@ class Worker:
         self.codec = codec
         self.topics = Topics(settings.namespace)
         self.publisher = Publisher(settings.kafka)
-        self.opening = Opening(settings.kafka, self.topics.journal, settings.rules, settings.state, codec)
+        self.snapshots = Snapshots(f"{settings.snapshots}/{settings.namespace}") if settings.snapshots else None
+        self.opening = Opening(
+            settings.kafka, self.topics.journal, settings.rules, settings.state, self.snapshots, codec
+        )
         self.partitions: dict[int, Partition] = {}
         self.held: list[Any] = []
         """Events folded and not yet acknowledged to Faust."""
@@ -82,6 +88,8 @@ class Worker:
         app.agent(journal_topic(app, self.topics.journal), name="journal")(self._fold_events)
         app.agent(journal_topic(app, self.topics.adjustments), name="adjustments")(self._route_adjustments)
         app.task(self._flush_forever)
+        if self.snapshots is not None:
+            app.task(self._snapshot_forever)
         app.on_rebalance_complete.connect(self._take_over, weak=False)
         app.start_offsets = self._start_offsets
         return app
@@ -136,10 +144,8 @@ class Worker:
         try:
             while True:
                 await self.changed.wait()
-                try:
+                with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self.full.wait(), self.settings.flush_every_ms / 1000)
-                except TimeoutError:
-                    pass
                 async with self.flushing:
                     await self._flush()
         except Exception as error:  # a flush that failed may have published a part: recovery settles it
@@ -165,13 +171,42 @@ class Worker:
         for partition, cut in cuts:
             partition.store.write(cut.writes)
 
+    # Snapshots.
+
+    async def _snapshot_forever(self) -> None:
+        assert self.snapshots is not None
+        taken: dict[int, int] = {}
+        try:
+            while True:
+                await asyncio.sleep(self.settings.snapshot_every_ms / 1000)
+                for number in sorted(self.partitions):
+                    async with self.flushing:  # between two writes the store stands at its cursor
+                        partition = self.partitions.get(number)
+                        if partition is None or partition.cursor == taken.get(number):
+                            continue
+                        cursor, origin = partition.cursor, partition.origin
+                        path = await asyncio.to_thread(checkpoint_of, partition.store, self.settings.state)
+                    await asyncio.to_thread(self._copy, origin, cursor, path)
+                    taken[number] = cursor
+        except Exception as error:  # a bug, not an outage: those are waited out below
+            end_process(error)
+
+    def _copy(self, origin: Origin, cursor: int, path: Path) -> None:
+        assert self.snapshots is not None
+        try:
+            self.snapshots.take(origin, cursor, path)
+        except OSError as error:  # the next one may succeed; until then a recovery folds a little more
+            log.warning("partition %d: no snapshot at offset %d: %s", origin.partition, cursor, error)
+        finally:
+            shutil.rmtree(path.parent, ignore_errors=True)
+
     # Rebalances.
 
     async def _take_over(self, *_: Any, **__: Any) -> None:
         """Bring every partition that is ours now to where it can go on; let go of the others."""
         try:
             async with self.flushing:
-                consumer = self.app.consumer
+                consumer: Any = self.app.consumer
                 mine = {tp.partition for tp in consumer.assignment() if tp.topic == self.topics.journal}
                 for number in sorted(set(self.partitions) - mine):
                     self.partitions.pop(number).close()

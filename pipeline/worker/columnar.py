@@ -20,8 +20,8 @@ import polars as pl
 
 from pipeline.codec.columns import decode_events
 from pipeline.codec.dimensions import dimensions_of
-from pipeline.domain.checks import FORBIDDEN, check_content
 from pipeline.domain import outcomes
+from pipeline.domain.checks import FORBIDDEN, check_content
 from pipeline.domain.events import Cancellation, Disposition, MeterEvent
 from pipeline.domain.fold import Undecodable
 from pipeline.domain.limits import CUSTOMER_CHARS_MAX, EVENT_NAME_CHARS_MAX, IDENTIFIER_CHARS_MAX, VALUE_SCALE

@@ -29,7 +29,9 @@ class Sweep:
     def advance(self, pages_max: int, cursor: int) -> None:
         """Drop garbage of up to ``pages_max`` full pages of bodies below the written ``cursor``. Only between cuts."""
         for page_start, bodies in self._state.body_pages(self.ledger_mark, pages_max):
-            if page_start + layout.BODIES_PER_PAGE > cursor or not self._forget_page([(offset, self._state.decode(body)) for offset, body in bodies]):
+            if page_start + layout.BODIES_PER_PAGE > cursor or not self._forget_page(
+                [(offset, self._state.decode(body)) for offset, body in bodies]
+            ):
                 break
             self.ledger_mark = page_start + layout.BODIES_PER_PAGE
         for page_start, bodies in self._state.body_pages(self.tally_mark, pages_max):

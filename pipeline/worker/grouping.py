@@ -6,6 +6,7 @@ bits), each of which fits an int64 for any batch, and put together as a Python i
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -80,8 +81,7 @@ def enter_tallies(state: Any, frame: pl.DataFrame, places: Ints, offsets: Ints, 
             if tally.latest is None or this_latest > tally.latest:
                 tally.latest = this_latest
         tally.count += end - start
-        if offset_list[newest] > tally.version:
-            tally.version = offset_list[newest]
+        tally.version = max(tally.version, offset_list[newest])
         cell.append(joined[start * size : end * size])
         if not cell.dirty:
             cell.dirty = True
@@ -101,7 +101,7 @@ def _sums(words: npt.NDArray[np.int64], starts: Ints) -> list[int]:
     if not len(low):
         return []
     if _narrow(words) and _adds_up(low):
-        return np.add.reduceat(low, starts).tolist()
+        return _ints(np.add.reduceat(low, starts))
     unsigned = low.view(np.uint64)
     limbs = (
         np.add.reduceat((unsigned & np.uint64(0xFFFFFFFF)).astype(np.int64), starts).tolist(),
@@ -114,10 +114,15 @@ def _sums(words: npt.NDArray[np.int64], starts: Ints) -> list[int]:
 def _exact_high_sums(high: Ints, starts: Ints) -> list[int]:
     """Sums of the high words, which may be too large for an int64."""
     if _adds_up(high):
-        return np.add.reduceat(high, starts).tolist()
+        return _ints(np.add.reduceat(high, starts))
     bounds = [*starts.tolist(), len(high)]
     whole = high.tolist()
-    return [sum(whole[start:end]) for start, end in zip(bounds, bounds[1:], strict=False)]
+    return [sum(whole[start:end]) for start, end in pairwise(bounds)]
+
+
+def _ints(column: Ints) -> list[int]:
+    numbers: list[int] = column.tolist()
+    return numbers
 
 
 def _adds_up(column: Ints) -> bool:
@@ -132,7 +137,7 @@ def _narrow(words: npt.NDArray[np.int64]) -> bool:
 
 def _int_list(words: npt.NDArray[np.int64]) -> list[int]:
     if _narrow(words):
-        return words[:, 0].tolist()
+        return _ints(words[:, 0])
     low = words[:, 0].view(np.uint64).tolist()
     return [(high << 64) | one for one, high in zip(low, words[:, 1].tolist(), strict=True)]
 
@@ -144,7 +149,7 @@ def _extremes(words: npt.NDArray[np.int64], starts: Ints) -> tuple[list[int], li
         return np.minimum.reduceat(low, starts).tolist(), np.maximum.reduceat(low, starts).tolist()
     whole = _int_list(words)
     bounds = [*starts.tolist(), len(whole)]
-    pieces = [whole[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+    pieces = [whole[start:end] for start, end in pairwise(bounds)]
     return [min(piece) for piece in pieces], [max(piece) for piece in pieces]
 
 

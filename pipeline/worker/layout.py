@@ -100,7 +100,13 @@ def tally_key_parts(key: bytes) -> tuple[bool, str, str, int, bytes]:
     """(livemode, event_name, customer, window_start_ms, canonical dimensions) of a tally's store key."""
     event_name, _, rest = key[2:].partition(b"\0")
     customer, _, rest = rest.partition(b"\0")
-    return key[1:2] == b"1", event_name.decode(), customer.decode(), int.from_bytes(rest[:8], "big", signed=True), rest[8:]
+    return (
+        key[1:2] == b"1",
+        event_name.decode(),
+        customer.decode(),
+        int.from_bytes(rest[:8], "big", signed=True),
+        rest[8:],
+    )
 
 
 def index_key(tally_key: bytes, first_offset: int) -> bytes:

@@ -57,8 +57,8 @@ class PartitionCut(NamedTuple):
 class Partition:
     """The fold of one partition over its store.
 
-    ``next_offset`` is where the fold stands in memory; the store's ``cursor`` follows with every written cut. Outputs of
-    records below ``silent_below`` were acknowledged to a worker before, so they are not published again.
+    ``next_offset`` is where the fold stands in memory; the store's ``cursor`` follows with every written cut. Outputs
+    of records below ``silent_below`` were acknowledged to a worker before, so they are not published again.
     """
 
     def __init__(self, journal: Journal, origin: Origin, store: Store, codec: Codec) -> None:
@@ -122,7 +122,8 @@ class Partition:
         if isinstance(content, Undecodable):
             self._dead_letters.append(DeadLetter(offset, batch.keys[place], value, content.reason))
         elif own is not None and own.disposition == outcomes.REROUTED:
-            assert value is not None and content.identifier is not None
+            assert value is not None
+            assert content.identifier is not None
             self._reroutes.append((content.identifier.encode(), value))
 
     def cut(self) -> PartitionCut:

@@ -55,6 +55,5 @@ def _shards(codec: Codec, tallies: list[ChangedTally], partition: int) -> list[t
         heads.append(head)
     numbers = np.frombuffer(b"".join(changed.packed for changed in tallies), layout.TALLY_ROW)
     return [
-        (changed.key[1:] + number, value)
-        for changed, value in zip(tallies, encode_shards(heads, numbers), strict=True)
+        (changed.key[1:] + number, value) for changed, value in zip(tallies, encode_shards(heads, numbers), strict=True)
     ]

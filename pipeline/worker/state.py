@@ -214,9 +214,8 @@ class StoredState:
 
     def loaded(self, key: bytes, packed: bytes | None) -> Cell:
         """Put a tally as it was read from the store into memory."""
-        if packed is None:
-            cell = Cell(Tally())
-        else:
+        cell = Cell(Tally())
+        if packed is not None:
             cell = Cell(layout.unpack_tally(packed), packed[layout.TALLY_BYTES :])
         self.cells[key] = cell
         return cell
@@ -324,7 +323,7 @@ class StoredState:
 
     def cut(self) -> Cut:
         """Take all that changed. At most one cut at a time: the one before must have been written."""
-        assert not (self._cutting or self._cutting_ledger), "a cut while another is being written"
+        assert not self._cutting, "a cut while another is being written"
         writes: dict[bytes, bytes | None] = {}
         tallies = []
         for key in self.dirty:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from rocksdict import (
     BlockBasedOptions,
@@ -72,15 +73,15 @@ class Store:
                 " state, which is then taken from a snapshot or folded from the journal again"
             ) from error
         self._write_options = WriteOptions()
-        self._write_options.disable_wal = True
+        self._write_options.disable_wal = True  # type: ignore[method-assign,assignment]  # the stub is wrong
 
     def get(self, key: bytes) -> bytes | None:
         value: bytes | None = self._rocks.get(key)
         return value
 
     def get_many(self, keys: list[bytes]) -> list[bytes | None]:
-        values: list[bytes | None] = self._rocks.get(keys)  # type: ignore[arg-type]
-        return values
+        values: Any = self._rocks.get(list(keys))
+        return list(values)
 
     def scan(self, prefix: bytes, start: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
         """(key, value) of all keys with this prefix, from ``start`` on, in order."""

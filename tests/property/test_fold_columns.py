@@ -136,7 +136,14 @@ def batches(journal: list[tuple[bytes, int, int]], sizes: list[int]) -> Iterator
         if taken:
             offsets, times, values = zip(*taken, strict=True)
             yield RecordBatch(
-                "journal", 0, start, offsets[-1] + 1, np.array(offsets), np.array(times), [None] * len(taken), list(values)
+                "journal",
+                0,
+                start,
+                offsets[-1] + 1,
+                np.array(offsets),
+                np.array(times),
+                [None] * len(taken),
+                list(values),
             )
             start = offsets[-1] + 1
 

@@ -1,0 +1,133 @@
+"""Copies of partitions' stores in a directory or an object store, so that a partition can move without folding anew.
+
+A snapshot is a RocksDB checkpoint at one cursor. Its files never change once written, so each is copied once and
+shared by all later snapshots. A manifest names the files with their checksums; it is written last and at once, so
+that a snapshot is whole or absent.
+
+    {url}/partition-{n}/files/{name}-{sha256}      a file of one or more checkpoints
+    {url}/partition-{n}/{cursor, 20 digits}.json   a manifest
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from pipeline.worker.partition import Origin
+from pipeline.worker.store import Store
+
+log = logging.getLogger("meterline.snapshots")
+
+KEPT = 3
+"""Snapshots of a partition that stay; older ones are deleted."""
+
+
+class Snapshots:
+    """The snapshot store at an fsspec URL, for example file:///var/lib/meterline/snapshots or s3://bucket/prefix."""
+
+    def __init__(self, url: str) -> None:
+        self._files, self._root = fsspec.core.url_to_fs(url)
+        self._copied: dict[tuple[str, int, int], str] = {}
+
+    def take(self, origin: Origin, cursor: int, checkpoint: Path) -> None:
+        """Copy a checkpoint directory, whose state stands at ``cursor``, and delete it."""
+        home = f"{self._root}/partition-{origin.partition}"
+        self._files.makedirs(f"{home}/files", exist_ok=True)
+        files = {}
+        for path in sorted(checkpoint.iterdir()):
+            seal = self._seal(path)
+            target = f"{home}/files/{path.name}-{seal}"
+            if not self._files.exists(target):
+                self._files.put_file(str(path), target + ".part")
+                self._files.mv(target + ".part", target)
+            files[path.name] = seal
+        manifest = {"origin": dataclasses.asdict(origin), "cursor": cursor, "files": files}
+        target = f"{home}/{cursor:020d}.json"
+        self._files.pipe_file(target + ".part", json.dumps(manifest).encode())
+        self._files.mv(target + ".part", target)
+        shutil.rmtree(checkpoint)
+        self._prune(home)
+
+    def _seal(self, path: Path) -> str:
+        """sha256 of a file; of a hard link that was seen before, from memory."""
+        stat = path.stat()
+        mark = (path.name, stat.st_ino, stat.st_size)
+        if mark in self._copied and path.suffix == ".sst":
+            return self._copied[mark]
+        with path.open("rb") as file:
+            seal = hashlib.file_digest(file, "sha256").hexdigest()
+        self._copied[mark] = seal
+        return seal
+
+    def newest_cursor(self, origin: Origin) -> int | None:
+        """The cursor of the newest snapshot of exactly this origin, or None."""
+        return next((manifest["cursor"] for manifest in self._manifests(origin)), None)
+
+    def restore(self, origin: Origin, path: Path) -> int | None:
+        """Put the newest whole snapshot of this origin at ``path``, which must not exist. Returns its cursor, or None.
+
+        A snapshot with a missing or damaged file is passed over, with a word in the log.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for manifest in self._manifests(origin):
+            with tempfile.TemporaryDirectory(dir=path.parent, prefix=".restore-") as staging:
+                whole = Path(staging) / "store"
+                fault = self._fetch(origin.partition, manifest["files"], whole)
+                if fault is None:
+                    whole.rename(path)
+                    return int(manifest["cursor"])
+            log.warning(
+                "partition %d: the snapshot at offset %d is passed over: %s",
+                origin.partition,
+                manifest["cursor"],
+                fault,
+            )
+        return None
+
+    def _fetch(self, partition: int, files: dict[str, str], target: Path) -> str | None:
+        """Copy the files of a snapshot; what is wrong with it, or None."""
+        target.mkdir()
+        for name, seal in files.items():
+            source = f"{self._root}/partition-{partition}/files/{name}-{seal}"
+            if not self._files.exists(source):
+                return f"{source} is missing"
+            self._files.get_file(source, str(target / name))
+            with (target / name).open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != seal:
+                    return f"{source} is damaged"
+        return None
+
+    def _manifests(self, origin: Origin) -> list[dict[str, Any]]:
+        """Manifests of this origin, newest first."""
+        home = f"{self._root}/partition-{origin.partition}"
+        found = []
+        for place in sorted(self._files.glob(f"{home}/*.json"), reverse=True):
+            manifest = json.loads(self._files.cat_file(place))
+            if manifest["origin"] == dataclasses.asdict(origin):
+                found.append(manifest)
+        return found
+
+    def _prune(self, home: str) -> None:
+        places = sorted(self._files.glob(f"{home}/*.json"), reverse=True)
+        kept = [json.loads(self._files.cat_file(place)) for place in places[:KEPT]]
+        for place in places[KEPT:]:
+            self._files.rm_file(place)
+        used = {f"{name}-{seal}" for manifest in kept for name, seal in manifest["files"].items()}
+        for place in self._files.ls(f"{home}/files", detail=False):
+            if place.rsplit("/", 1)[-1] not in used:
+                self._files.rm_file(place)
+
+
+def checkpoint_of(store: Store, beside: Path) -> Path:
+    """A checkpoint of a store in a new directory next to it, by hard links."""
+    target = Path(tempfile.mkdtemp(dir=beside, prefix=".checkpoint-")) / "store"
+    store.checkpoint(target)
+    return target

@@ -17,6 +17,9 @@ from pathlib import Path
 
 from pipeline.errors import MeterlineError
 
+_LARGEST_LOG = 20_000_000
+"""Bytes. A log that is larger when its program starts again is put aside; one is kept."""
+
 
 class Broken(MeterlineError):
     """A program of the stack ended, or did not begin to serve; the message has the end of its log."""
@@ -40,6 +43,8 @@ class Program:
     def start(self) -> subprocess.Popen[bytes]:
         """Start it in a session of its own, so that neither Ctrl-C nor a closing terminal reaches it directly."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        if self.log.exists() and self.log.stat().st_size > _LARGEST_LOG:
+            self.log.replace(self.log.with_suffix(self.log.suffix + ".1"))
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 self.argv,

@@ -14,6 +14,7 @@ from urllib.error import URLError
 
 from pipeline.local import ports
 from pipeline.local.home import Home
+from pipeline.local.jars import have_kafka_jars
 from pipeline.local.kafka import Cluster
 from pipeline.local.program import Broken, Program
 
@@ -73,6 +74,8 @@ def start_services(home: Home, wanted: Ports, on_step: Callable[[str], None] = l
     for attempt in range(1, _START_ATTEMPTS + 1):
         chosen = wanted.free()
         cluster = Cluster(home.kafka, home.logs, chosen.kafka, chosen.controllers)
+        if not have_kafka_jars():
+            on_step("Kafka's jars by Maven, 44 MB, this once")
         programs = [*cluster.programs(), clickhouse_program(home, chosen.clickhouse)]
         running = [Running(program, program.start()) for program in programs]
         try:

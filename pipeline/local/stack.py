@@ -87,7 +87,8 @@ class StackRun:
         end_marked(self._home)
         services = start_services(self._home, self._wanted_ports(), self._step)
         self._supervisor.take_over(services.running)
-        environ = {**os.environ, **self._remember(services)}
+        # With the home named, no other stack's settings are picked up from the working directory.
+        environ = {**os.environ, **self._remember(services), "METERLINE_HOME": str(self._home.path)}
         tasks = (("topics", ("topics", "create")), ("migrate", ("clickhouse", "migrate")))
         self._perform([self._program(name, arguments, environ, lambda: True) for name, arguments in tasks])
         self._supervisor.start(self._consumers(services, environ))

@@ -210,7 +210,8 @@ def _detach(plan: Plan, environ: Mapping[str, str]) -> None:
             if run is not None and run.poll() is not None:
                 said = (standing.problem if mine else "") or last_lines(home.logs / "supervisor.log")
                 raise MeterlineError(f"the stack did not start: {said.strip()}")
-            if standing.problem and standing.alive:
+            # One that stops because of its problem says so by its end, a moment later.
+            if standing.problem and standing.alive and standing.phase in ("starting", "ready"):
                 raise MeterlineError(
                     f"the stack is not ready: {standing.problem}\n"
                     "The rest of it goes on running: mend this, or stop it with `meterline down`."

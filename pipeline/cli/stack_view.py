@@ -68,7 +68,8 @@ def programs_table(standing: Standing) -> Table:
     table = Table("program", "pid", "up", "restarts", "log", box=None, pad_edge=False)
     for row in standing.programs:
         alive = row.identity if row.identity is not None and row.identity.alive() else None
-        up = _span(alive.uptime_s()) if alive else f"down, exit code {row.last_exit}"
+        ended = "down" if row.last_exit is None else f"down, exit code {row.last_exit}"
+        up = _span(alive.uptime_s()) if alive else ended
         table.add_row(row.name, str(alive.pid) if alive else "-", up, str(row.restarts), str(row.log))
     return table
 

@@ -235,6 +235,15 @@ def test_down_ends_what_a_killed_supervisor_left(home: Path) -> None:
         assert not any(row.alive for row in programs)
 
 
+def test_another_number_of_brokers_is_refused_in_a_sentence(home: Path) -> None:
+    place = Home.at(home).make()
+    (place.kafka / "broker-1").mkdir(parents=True)
+    said = Person(place).types("up", "--detach", "--brokers", "3")
+    assert said.returncode == 1
+    assert "holds a cluster of 1 broker(s), not 3" in said.stderr
+    assert "goes on running" not in said.stderr
+
+
 def test_what_cannot_start_is_said_with_the_end_of_its_log(home: Path) -> None:
     place = Home.at(home).make()
     place.clickhouse.write_text("no directory")

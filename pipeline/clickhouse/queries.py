@@ -11,7 +11,7 @@ import dataclasses
 from typing import Any, NamedTuple
 
 from pipeline.clickhouse.windows import Bucket, Unit, Window, bucket_of, window_of
-from pipeline.clickhouse.zones import Piece, pieces_between
+from pipeline.clickhouse.zones import Piece, pieces_between, pieces_of
 from pipeline.domain.limits import DAY_MS, MINUTE_MS
 from pipeline.errors import UsageError
 
@@ -81,6 +81,7 @@ class SummaryQuery:
             raise QueryFault("aggregations", f"aggregations are {', '.join(NAMES)}")
         if not TIME_MIN_MS <= self.start_ms < self.end_ms <= TIME_MAX_MS:
             raise QueryFault("end_ms", "the range is half-open: its start must be before its end")
+        pieces_of(self.zone)
         for param, moment_ms in (("start_ms", self.start_ms), ("end_ms", self.end_ms)):
             if moment_ms not in (TIME_MIN_MS, TIME_MAX_MS):
                 self._check_aligned(param, moment_ms)

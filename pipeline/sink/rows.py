@@ -11,91 +11,45 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from pipeline.codec.columns import (
+    BOOLEAN,
+    INT,
+    LONG,
+    MOMENT,
+    MOMENT_PLAIN_MAX_MS,
+    MOMENT_PLAIN_MIN_MS,
+    TEXT,
+    decode_table,
+)
 from pipeline.domain.events import Adjustment, Cancellation, Disposition, Last, Latest, MeterEvent, SummaryShard
-from pipeline.domain.limits import VALUE_BOUND, VALUE_PRECISION, VALUE_SCALE
+from pipeline.domain.limits import VALUE_BOUND, VALUE_SCALE
+from pipeline.errors import UndecodableRecord
 
-VALUE = pa.decimal128(VALUE_PRECISION, VALUE_SCALE)
-SUM = pa.decimal256(76, VALUE_SCALE)
-MOMENT = pa.timestamp("ms", "UTC")
-DIMENSIONS = pa.map_(pa.string(), pa.string())
+MOMENT_MIN_MS = MOMENT_PLAIN_MIN_MS
+MOMENT_MAX_MS = MOMENT_PLAIN_MAX_MS
+"""What a producer wrote beyond is rejected by the fold, and stands in the tables as the nearest moment that they hold:
+many clients cannot read a row with any other."""
 
-MOMENT_MIN_MS = -2_208_988_800_000
-MOMENT_MAX_MS = 10_413_791_999_999
-"""1900 to 2299, which is all that DateTime64 holds. What a producer wrote beyond is rejected by the fold, and stands in
-the tables as the nearest moment: many clients cannot read a row with any other."""
-
-SHARDS = pa.schema(
-    [
-        ("livemode", pa.bool_()),
-        ("event_name", pa.string()),
-        ("customer", pa.string()),
-        ("window_start", MOMENT),
-        ("dimensions", DIMENSIONS),
-        ("shard", pa.int32()),
-        ("version", pa.int64()),
-        ("count", pa.int64()),
-        ("sum", SUM),
-        ("min", VALUE),
-        ("max", VALUE),
-        ("last_value", VALUE),
-        ("last_timestamp", MOMENT),
-        ("last_appended_at", MOMENT),
-        ("last_offset", pa.int64()),
-        ("latest_value", VALUE),
-        ("latest_appended_at", MOMENT),
-        ("latest_offset", pa.int64()),
-    ]
-)
-
-DISPOSITIONS = pa.schema(
-    [
-        ("partition", pa.int32()),
-        ("offset", pa.int64()),
-        ("decided_offset", pa.int64()),
-        ("record", pa.string()),
-        ("disposition", pa.string()),
-        ("reason", pa.string()),
-        ("livemode", pa.bool_()),
-        ("event_name", pa.string()),
-        ("identifier", pa.string()),
-        ("customer", pa.string()),
-        ("value", VALUE),
-        ("timestamp", MOMENT),
-        ("appended_at", MOMENT),
-        ("adjustment_id", pa.string()),
-        ("first_offset", pa.int64()),
-        ("events_cancelled", pa.int64()),
-    ]
-)
-
-EVENTS = pa.schema(
-    [
-        ("partition", pa.int32()),
-        ("offset", pa.int64()),
-        ("appended_at", MOMENT),
-        ("identifier", pa.string()),
-        ("event_name", pa.string()),
-        ("customer", pa.string()),
-        ("value", VALUE),
-        ("timestamp", MOMENT),
-        ("dimensions", DIMENSIONS),
-        ("livemode", pa.bool_()),
-    ]
-)
+SHARDS = decode_table("SummaryShard", []).table.schema
+DISPOSITIONS = decode_table("Disposition", []).table.schema
 
 _TAKEN_BACK: list[tuple[str, pa.DataType]] = [
-    ("event_name", pa.string()),
-    ("livemode", pa.bool_()),
-    ("identifier", pa.string()),
-    ("range_customer", pa.string()),
+    ("event_name", TEXT),
+    ("livemode", BOOLEAN),
+    ("identifier", TEXT),
+    ("range_customer", TEXT),
     ("range_start", MOMENT),
     ("range_end", MOMENT),
 ]
-_PLACE: list[tuple[str, pa.DataType]] = [("partition", pa.int32()), ("offset", pa.int64()), ("appended_at", MOMENT)]
+_PLACE: list[tuple[str, pa.DataType]] = [("partition", INT), ("offset", LONG), ("appended_at", MOMENT)]
 
-CANCELLATIONS = pa.schema([*_PLACE, ("adjustment_id", pa.string()), *_TAKEN_BACK, ("requested_at", MOMENT)])
+EVENTS = pa.schema(
+    [*_PLACE, *(field.with_nullable(field.name == "value") for field in decode_table("MeterEvent", []).table.schema)]
+)
 
-ADJUSTMENTS = pa.schema([*_PLACE, ("id", pa.string()), *_TAKEN_BACK])
+CANCELLATIONS = pa.schema([*_PLACE, ("adjustment_id", TEXT), *_TAKEN_BACK, ("requested_at", MOMENT)])
+
+ADJUSTMENTS = pa.schema([*_PLACE, ("id", TEXT), *_TAKEN_BACK])
 
 SCHEMAS: dict[str, pa.Schema] = {
     "summary_shards": SHARDS,
@@ -115,12 +69,24 @@ class Place(NamedTuple):
     appended_at_ms: int
 
 
+class Row(NamedTuple):
+    """A row of a table, in the order of its schema."""
+
+    table: str
+    values: tuple[Any, ...]
+
+
 _EXACT = decimal.Context(prec=100)
 
 
 def _value(units: int | None) -> decimal.Decimal | None:
-    if units is None or not -VALUE_BOUND < units < VALUE_BOUND:
-        return None
+    """None too for a value of more digits than any may have: the fold rejects it."""
+    return None if units is None or not -VALUE_BOUND < units < VALUE_BOUND else _decimal(units, VALUE_BOUND)
+
+
+def _decimal(units: int, bound: int) -> decimal.Decimal:
+    if not -bound < units < bound:
+        raise UndecodableRecord("out_of_range", "a decimal of more digits than its column")
     return _EXACT.scaleb(decimal.Decimal(units), -VALUE_SCALE)
 
 
@@ -139,14 +105,14 @@ def _shard_row(_: Place, shard: SummaryShard) -> tuple[Any, ...]:
         shard.shard,
         shard.version,
         shard.count,
-        _EXACT.scaleb(decimal.Decimal(shard.sum), -VALUE_SCALE),
-        _value(shard.min or 0),
-        _value(shard.max or 0),
-        _value(last.value),
+        _decimal(shard.sum, VALUE_BOUND**2),
+        _decimal(shard.min or 0, VALUE_BOUND),
+        _decimal(shard.max or 0, VALUE_BOUND),
+        _decimal(last.value, VALUE_BOUND),
         _moment(last.timestamp_ms),
         _moment(last.appended_at_ms),
         last.offset,
-        _value(latest.value),
+        _decimal(latest.value, VALUE_BOUND),
         _moment(latest.appended_at_ms),
         latest.offset,
     )
@@ -213,13 +179,18 @@ ROWS: dict[type, tuple[str, Callable[[Place, Any], tuple[Any, ...]]]] = {
 """What becomes of each domain value: its table and its row."""
 
 
-def tables_of(records: Iterable[tuple[Place, Any]]) -> dict[str, pa.Table]:
-    """Domain values as tables by name; only those that have rows."""
-    rows: dict[str, list[tuple[Any, ...]]] = {}
-    for place, content in records:
-        table, row_of = ROWS[type(content)]
-        rows.setdefault(table, []).append(row_of(place, content))
-    return {table: _table(SCHEMAS[table], found) for table, found in rows.items()}
+def row_of(place: Place, content: Any) -> Row:
+    """The row of a domain value. Raises UndecodableRecord when no table could hold it."""
+    table, values_of = ROWS[type(content)]
+    return Row(table, values_of(place, content))
+
+
+def tables_of(rows: Iterable[Row]) -> dict[str, pa.Table]:
+    """Rows as tables by name; only those that have any."""
+    found: dict[str, list[tuple[Any, ...]]] = {}
+    for row in rows:
+        found.setdefault(row.table, []).append(row.values)
+    return {table: _table(SCHEMAS[table], values) for table, values in found.items()}
 
 
 def _table(schema: pa.Schema, rows: list[tuple[Any, ...]]) -> pa.Table:

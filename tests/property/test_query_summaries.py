@@ -27,7 +27,7 @@ from pipeline.clickhouse.windows import Unit, bucket_of, window_of
 from pipeline.clickhouse.zones import known_zones, pieces_of
 from pipeline.domain.events import Last, Latest, SummaryShard, TallyKey
 from pipeline.domain.limits import MINUTE_MS, VALUE_BOUND
-from pipeline.sink.rows import Place, tables_of
+from pipeline.sink.rows import Place, row_of, tables_of
 
 ZONES = (
     "UTC",
@@ -219,7 +219,7 @@ def insert(client: Client, shards: list[SummaryShard], cuts: list[int]) -> None:
     """In inserts of these sizes, one after the other."""
     rows = iter(shards)
     for size in cuts:
-        part = [(Place(0, 0, 0), shard) for shard in itertools.islice(rows, size)]
+        part = [row_of(Place(0, 0, 0), shard) for shard in itertools.islice(rows, size)]
         for table in tables_of(part).values():
             client.insert_arrow(tables.derived("summary_shards"), table, settings=PINNED_SETTINGS)
 
@@ -267,7 +267,7 @@ def cut_to_range(answer, query: SummaryQuery):
     }
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 @given(questions(), st.randoms(use_true_random=False))
 def test_any_query_answers_what_the_shards_say(client, question, random) -> None:
     """Invariant 7."""

@@ -169,7 +169,7 @@ class Worker:
             publish(self.publisher, self.codec, self.topics, cut)
         self.publisher.flush(PUBLISH_TIMEOUT_S)
         for partition, cut in cuts:
-            partition.store.write(cut.writes)
+            partition.store.write(*cut.writes)
 
     # Snapshots.
 

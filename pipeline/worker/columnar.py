@@ -1,10 +1,10 @@
 """The fold by columns: the same answers as the fold record by record, for thousands of records at once.
 
 A batch falls into plain rows and rare ones. A plain row is an acceptable event of this partition whose identity
-nothing else in the batch, the ledger or the waiting cancellations speaks of: it counts, whatever the order. Plain rows
+nothing before it speaks of, in the batch, the ledger or the waiting cancellations: it counts. Plain rows
 are checked, entered in the ledger and summed per tally as columns. All others go in offset order through the
 specification, ``pipeline.domain.fold.step``. What makes that sound: adding to a tally does not care about order, a
-plain row's identity is touched by no rare record, and a range takes back only what has a lower offset than its own.
+no rare record in front of a plain row speaks of its identity, and a range takes back only what has a lower offset than its own.
 
 A batch in which the broker's clock steps back, or leaps ahead by a whole window, is rare as a whole.
 """
@@ -75,13 +75,13 @@ def fold_columns(partition: Any, batch: RecordBatch, checks: DimensionChecks) ->
     plain = _acceptable(partition, frame, clock[rows], checks)
     plain[np.isin(rows, _expiry_rows(partition, clock))] = False
     keys = _ledger_keys(frame)
-    spoken_of = [key for content in contents.values() if (key := _identity_key(content)) is not None]
-    if spoken_of:
-        plain &= ~keys.is_in(pl.Series(spoken_of, dtype=pl.Binary).implode()).to_numpy()
+    plain &= ~_spoken_of_before(keys, rows, contents)
     alone = plain.copy()
     plain &= keys.is_first_distinct().to_numpy()  # the later ones of an identity find the first in the ledger
     places = np.flatnonzero(plain)
-    plain_keys = (keys if len(places) == len(keys) else keys.gather(places)).to_list()
+    sorted_keys = keys.gather(places)
+    places = places[sorted_keys.arg_sort().to_numpy()]  # RocksDB reads and writes ascending keys much faster
+    plain_keys = keys.gather(places).to_list()
     known = np.fromiter((one is not None for one in partition.state.ledger_values(plain_keys)), np.bool_, len(places))
     if known.any():
         plain_keys = [key for key, is_known in zip(plain_keys, known, strict=True) if not is_known]
@@ -89,6 +89,8 @@ def fold_columns(partition: Any, batch: RecordBatch, checks: DimensionChecks) ->
         places = places[~known]
     if len(places):
         _enter_ledger(partition, batch, rows[places], clock, plain_keys)
+        places.sort()
+        _keep_bodies(partition, batch, rows[places])
         enter_tallies(partition.state, frame, places, batch.offsets[rows[places]], appended[rows[places]])
     again = np.flatnonzero(alone & ~plain)
     same = _same_again(partition, batch, frame[again], rows[again], clock, keys.gather(again).to_list())
@@ -107,8 +109,8 @@ def _same_again(
 ) -> list[int]:
     """Settle the rows that repeat, byte for byte, an event the ledger holds: duplicates. Returns which ones.
 
-    They are acceptable, and no rare record of this batch speaks of their identity, so their place among the others
-    does not matter.
+    They are acceptable, and no rare record in front of them speaks of their identity: what the ledger says now is what
+    it said then, but for cancellations behind them, which change no duplicate.
     """
     state, window_ms = partition.state, partition.journal.rules.dedup_window_ms
     settled, value_sum = [], 0
@@ -204,6 +206,21 @@ def _expiry_rows(partition: Any, clock: npt.NDArray[np.int64]) -> npt.NDArray[np
     return found
 
 
+def _spoken_of_before(keys: pl.Series, rows: npt.NDArray[np.int64], contents: dict[int, Any]) -> Mask:
+    """Rows behind a record of the same identity that the specification has to judge: it judges them too."""
+    first: dict[bytes, int] = {}
+    for place in sorted(contents):
+        key = _identity_key(contents[place])
+        if key is not None:
+            first.setdefault(key, place)
+    behind = np.zeros(len(rows), np.bool_)
+    if first:
+        spoken_of = np.flatnonzero(keys.is_in(pl.Series(list(first), dtype=pl.Binary).implode()).to_numpy())
+        for at, key in zip(spoken_of.tolist(), keys.gather(spoken_of).to_list(), strict=True):
+            behind[at] = rows[at] > first[key]
+    return behind
+
+
 def _enter_ledger(
     partition: Any,
     batch: RecordBatch,
@@ -217,9 +234,11 @@ def _enter_ledger(
     packed["appended_at"] = batch.appended_at_ms[rows]
     packed["clock"] = clock[rows]
     joined, size = packed.tobytes(), _LEDGER_ROW.itemsize
-    state = partition.state
     entries = [joined[at : at + size] for at in range(0, len(joined), size)]
-    state.ledger.update(zip(keys, entries, strict=True))
+    partition.state.ledger.update(zip(keys, entries, strict=True))
+
+
+def _keep_bodies(partition: Any, batch: RecordBatch, rows: npt.NDArray[np.int64]) -> None:
     values = batch.values
     bodies = values if len(rows) == len(values) else [values[row] for row in rows.tolist()]
-    state.bodies.update(zip(batch.offsets[rows].tolist(), bodies, strict=True))
+    partition.state.bodies.update(zip(batch.offsets[rows].tolist(), bodies, strict=True))

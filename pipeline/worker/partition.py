@@ -17,7 +17,7 @@ from pipeline.worker import layout
 from pipeline.worker.columnar import DimensionChecks, fold_columns
 from pipeline.worker.garbage import Sweep
 from pipeline.worker.state import ChangedTally, StoredState
-from pipeline.worker.store import Store, Write
+from pipeline.worker.store import Store
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class PartitionCut(NamedTuple):
     dead_letters: list[DeadLetter]
     reroutes: list[tuple[bytes, bytes]]
     """(identifier, value) of records that belong in another partition."""
-    writes: list[Write]
+    writes: tuple[dict[bytes, bytes | None], ...]
 
 
 class Partition:
@@ -146,7 +146,7 @@ class Partition:
             self.dispositions,
             self._dead_letters,
             self._reroutes,
-            [*state_cut.writes, (layout.META, json.dumps(meta).encode())],
+            (*state_cut.writes, {layout.META: json.dumps(meta).encode()}),
         )
         self.dispositions, self._dead_letters, self._reroutes = [], [], []
         self.records_held = 0

@@ -11,7 +11,6 @@ import dataclasses
 import heapq
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from itertools import chain
 from typing import NamedTuple
 
 from pipeline.codec.dimensions import dimensions_bytes, dimensions_of
@@ -20,7 +19,7 @@ from pipeline.domain.ledger import Awaited, Counted, Remembered
 from pipeline.domain.limits import MINUTE_MS
 from pipeline.domain.tally import Entry, Tally
 from pipeline.worker import layout
-from pipeline.worker.store import Store, Write
+from pipeline.worker.store import Store
 
 Decode = Callable[[bytes], MeterEvent]
 
@@ -62,7 +61,7 @@ class ChangedTally(NamedTuple):
 class Cut(NamedTuple):
     """What changed since the last cut."""
 
-    writes: list[Write]
+    writes: tuple[dict[bytes, bytes | None], ...]
     tallies: list[ChangedTally]
 
 
@@ -344,9 +343,9 @@ class StoredState:
         self._small, self.dirty = {}, []
         pages = self._body_pages()
         self._cutting, self._cutting_ledger = writes, ledger
-        return Cut(list(chain(ledger.items(), writes.items(), pages)), tallies)
+        return Cut((ledger, writes, dict(pages)), tallies)
 
-    def _body_pages(self) -> list[Write]:
+    def _body_pages(self) -> list[tuple[bytes, bytes | None]]:
         offsets = sorted(self._cutting_bodies)  # nearly in order already
         if not offsets:
             return []

@@ -180,7 +180,7 @@ def test_invariant_1_any_cut_of_a_partition_gives_the_specified_answers(seed: in
                 assert written <= partition.next_offset
             elif action == "flush":
                 cut = partition.cut()
-                partition.store.write(cut.writes)
+                partition.store.write(*cut.writes)
                 partition.wrote()
                 published |= shards_of(cut)
                 dispositions |= {(one.offset, one.decided_offset): one for one in cut.dispositions}

@@ -22,9 +22,9 @@ def taken(snapshots: Snapshots, store: Store, cursor: int, home: Path) -> None:
 
 def test_a_snapshot_restores_what_was_written(tmp_path: Path) -> None:
     store, snapshots = Store(tmp_path / "live" / "p"), Snapshots(f"file://{tmp_path}/snapshots")
-    store.write([(b"a", b"1"), (b"b", b"2")])
+    store.write({b"a": b"1", b"b": b"2"})
     taken(snapshots, store, 7, tmp_path)
-    store.write([(b"a", b"changed later")])
+    store.write({b"a": b"changed later"})
     assert snapshots.newest_cursor(ORIGIN) == 7
     assert snapshots.restore(ORIGIN, tmp_path / "restored" / "p") == 7
     restored = Store(tmp_path / "restored" / "p")
@@ -33,11 +33,11 @@ def test_a_snapshot_restores_what_was_written(tmp_path: Path) -> None:
 
 def test_files_are_copied_once_and_old_snapshots_leave(tmp_path: Path) -> None:
     store, snapshots = Store(tmp_path / "live" / "p"), Snapshots(f"file://{tmp_path}/snapshots")
-    store.write([(b"a", b"1")])
+    store.write({b"a": b"1"})
     taken(snapshots, store, 1, tmp_path)
     first = {name for name in files_of(tmp_path / "snapshots") if ".sst" in name}
     for cursor in range(2, KEPT + 3):
-        store.write([(b"k%d" % cursor, b"x")])
+        store.write({b"k%d" % cursor: b"x"})
         taken(snapshots, store, cursor, tmp_path)
         assert first <= files_of(tmp_path / "snapshots"), "the first file is part of every later snapshot"
     manifests = sorted(path.name for path in (tmp_path / "snapshots" / "partition-3").glob("*.json"))
@@ -46,10 +46,10 @@ def test_files_are_copied_once_and_old_snapshots_leave(tmp_path: Path) -> None:
 
 def test_a_damaged_snapshot_is_passed_over_for_an_older_one(tmp_path: Path) -> None:
     store, snapshots = Store(tmp_path / "live" / "p"), Snapshots(f"file://{tmp_path}/snapshots")
-    store.write([(b"a", b"1")])
+    store.write({b"a": b"1"})
     taken(snapshots, store, 1, tmp_path)
     before = files_of(tmp_path / "snapshots")
-    store.write([(b"b", b"2")])
+    store.write({b"b": b"2"})
     taken(snapshots, store, 2, tmp_path)
     newer = next(name for name in files_of(tmp_path / "snapshots") - before if ".sst" in name)
     damaged = tmp_path / "snapshots" / "partition-3" / "files" / newer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.error import URLError
 
+from pipeline.errors import UsageError
 from pipeline.local import ports
 from pipeline.local.home import Home
 from pipeline.local.jars import have_kafka_jars
@@ -91,7 +93,12 @@ def start_services(home: Home, wanted: Ports, on_step: Callable[[str], None] = l
 
 
 def clickhouse_program(home: Home, port: int) -> Program:
-    """The endpoint of pipeline/local/clickhouse.py, in a process of its own: it brings the whole engine along."""
+    """The endpoint of pipeline/local/clickhouse.py, in a process of its own: it brings the whole engine along.
+
+    Raises UsageError when the engine is not installed.
+    """
+    if importlib.util.find_spec("chdb") is None:
+        raise UsageError("the ClickHouse engine of the laptop stack is missing: pip install 'meterline[local]'")
 
     def answers() -> bool:
         try:

@@ -1,7 +1,7 @@
 """What a consumer group has committed.
 
-Asked through a consumer that never joins, because it is patient: while the group's coordinator loads, the admin client
-gives up (and in confluent-kafka 2.16.1 sometimes dies of the answer, with a segmentation fault).
+Asked through a consumer that never joins: while a group's coordinator loads, confluent-kafka 2.16.1's admin client
+sometimes dies of the answer, with a segmentation fault.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from pipeline.errors import Unavailable
+from pipeline.kafka.asking import patiently, translated
 
 TIMEOUT_S = 20.0
 
@@ -22,10 +22,15 @@ def committed(config: Mapping[str, Any], group: str, places: Iterable[tuple[str,
     if not asked:
         return {}
     consumer = Consumer({**config, "group.id": group, "enable.auto.commit": False})
+
+    def ask() -> list[TopicPartition]:
+        try:
+            return consumer.committed(asked, timeout=TIMEOUT_S)
+        except KafkaException as error:
+            raise translated(error) from error
+
     try:
-        answer = consumer.committed(asked, timeout=TIMEOUT_S)
-    except KafkaException as error:
-        raise Unavailable(f"Kafka does not say where group {group} stands: {error.args[0].str()}") from error
+        answer = patiently(ask)
     finally:
         consumer.close()
     return {(place.topic, place.partition): place.offset for place in answer if place.offset >= 0}

@@ -1,0 +1,79 @@
+"""A door in front of a TCP service that a test opens, shuts, jams, or lets only questions through."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import socket
+import threading
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+
+class Door(enum.Enum):
+    OPEN = "everything passes"
+    SHUT = "connections are cut, new ones too"
+    JAMMED = "connections are taken and nothing passes"
+    MUTE = "questions pass; the connection is cut when their answer comes"
+
+
+class Gate:
+    """Listens on a port of its own and passes on to ``url``."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._target = (parts.hostname, parts.port)
+        self._door = Door.OPEN
+        self._changed = threading.Condition()
+        self._open: set[socket.socket] = set()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.answers_swallowed = 0
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.set(Door.SHUT)
+        self._listener.close()
+
+    def set(self, door: Door) -> None:
+        with self._changed:
+            self._door = door
+            if door is Door.SHUT:
+                for one in self._open:
+                    with contextlib.suppress(OSError):
+                        one.shutdown(socket.SHUT_RDWR)
+            self._changed.notify_all()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            if self._door is Door.SHUT:
+                client.close()
+                continue
+            server = socket.create_connection(self._target)
+            with self._changed:
+                self._open |= {client, server}
+            for source, target, answering in ((client, server, False), (server, client, True)):
+                threading.Thread(target=self._pass_on, args=(source, target, answering), daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, target: socket.socket, answering: bool) -> None:
+        with contextlib.suppress(OSError):
+            while piece := source.recv(1 << 16):
+                with self._changed:
+                    self._changed.wait_for(lambda: self._door is not Door.JAMMED)
+                if answering and self._door is Door.MUTE:
+                    self.answers_swallowed += 1
+                    break
+                target.sendall(piece)
+        for one in (source, target):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            with self._changed:
+                self._open.discard(one)

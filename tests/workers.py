@@ -1,0 +1,188 @@
+"""Worker processes of a test's own namespace: started, killed, frozen, and waited for until nothing is left to do.
+
+Whoever starts workers does so within ``Deployment``'s ``with``: at its end every process is gone, by its id.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from pipeline.domain.limits import FoldRules
+from pipeline.kafka import admin
+from pipeline.kafka.topics import Topics
+from pipeline.settings import Settings
+from tests.oracle import World, expected, published, read_topic
+
+PATIENCE_S = 90.0
+"""More than anything takes; on a machine that does much else at the same time, too."""
+
+
+def until(holds: Callable[[], bool], what: str, timeout_s: float = PATIENCE_S) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {timeout_s:.0f} s: {what}"
+        time.sleep(0.05)
+
+
+class WorkerProcess:
+    """One ``meterline worker``, with its state directory and its log."""
+
+    def __init__(self, name: str, state: Path, environ: Mapping[str, str], log: Path) -> None:
+        self.name = name
+        self.state = state
+        self.ends_by_itself = True
+        """Until somebody asks it to: then its end is no surprise."""
+        self._log = log
+        with log.open("ab") as file:
+            self.run = subprocess.Popen(
+                [sys.executable, "-m", "pipeline.cli", "worker"],
+                env={**environ, "METERLINE_STATE": str(state)},
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+            )
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def alive(self) -> bool:
+        return self.run.poll() is None
+
+    def kill(self) -> None:
+        """As a power cut would: nothing is flushed, nothing is said."""
+        self.ends_by_itself = False
+        self.run.kill()
+        assert self.run.wait(PATIENCE_S) == -signal.SIGKILL, self.log
+
+    def stop(self) -> None:
+        """Ask it to go; it goes in peace."""
+        self.ends_by_itself = False
+        self.run.terminate()
+        assert self.run.wait(PATIENCE_S) == 0, self.log
+
+    def freeze(self) -> None:
+        self.run.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.run.send_signal(signal.SIGCONT)
+
+    def refusal(self) -> str:
+        """Wait for its end: exit code 1 and one line that says why. Returns that line."""
+        code = self.run.wait(PATIENCE_S)
+        lines = [line for line in self.log.splitlines() if "stopped:" in line]
+        assert (code, len(lines)) == (1, 1), self.log
+        assert "Traceback" not in self.log
+        return lines[0].partition("stopped: ")[2]
+
+    def end(self) -> None:
+        if self.alive():
+            self.thaw()
+            self.run.kill()
+            self.run.wait()
+
+
+class Deployment:
+    """One namespace: its topics, its workers, and what is expected of them."""
+
+    def __init__(self, kafka: str, namespace: str, home: Path, *, partitions: int = 3, **environ: str) -> None:
+        """``environ``: settings by the second part of their variable, as ``CANCEL_WINDOW="2s"``."""
+        self.kafka = kafka
+        self.namespace = namespace
+        self.topics = Topics(namespace)
+        self.home = home
+        self.partitions = partitions
+        mine = {
+            "METERLINE_HOME": str(home / "no-laptop-stack"),
+            "METERLINE_KAFKA": kafka,
+            "METERLINE_NAMESPACE": namespace,
+            "METERLINE_PARTITIONS": str(partitions),
+            "METERLINE_SESSION_TIMEOUT": "6s",
+            "METERLINE_FLUSH_EVERY": "30ms",
+            **{f"METERLINE_{name}": text for name, text in environ.items()},
+        }
+        self.rules: FoldRules = Settings.load(mine).rules
+        self._environ = {name: text for name, text in os.environ.items() if not name.startswith("METERLINE_")} | mine
+        self._started: list[WorkerProcess] = []
+        self._consumer = Consumer(
+            {"bootstrap.servers": kafka, "group.id": self.topics.worker_group, "enable.auto.commit": False}
+        )
+
+    def __enter__(self) -> Self:
+        self.home.mkdir(parents=True, exist_ok=True)
+        admin.create({"bootstrap.servers": self.kafka}, self.namespace, self.partitions, 1)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        for worker in self._started:
+            worker.end()
+        self._consumer.close()
+        if error is not None:
+            for worker in self._started:
+                print(f"--- the end of {worker.name}'s log:\n{worker.log[-4000:]}")
+
+    def worker(self, name: str, **environ: str) -> WorkerProcess:
+        """Start a worker. One of the same name finds the state that the one before left behind."""
+        more = {f"METERLINE_{setting}": text for setting, text in environ.items()}
+        worker = WorkerProcess(name, self.home / name, self._environ | more, self.home / f"{name}.log")
+        self._started = [*(one for one in self._started if one.name != name), worker]
+        return worker
+
+    def places(self, *topics: str) -> list[TopicPartition]:
+        known = self._consumer.list_topics(timeout=30).topics
+        return [TopicPartition(topic, number) for topic in topics for number in sorted(known[topic].partitions)]
+
+    def ends(self, *topics: str) -> dict[tuple[str, int], int]:
+        """The offset after the last record of each partition."""
+        return {
+            (place.topic, place.partition): self._consumer.get_watermark_offsets(place, timeout=30)[1]
+            for place in self.places(*topics)
+        }
+
+    def records(self, *topics: str) -> int:
+        """How many records were ever appended to these topics."""
+        return sum(self.ends(*topics).values())
+
+    def committed(self) -> dict[tuple[str, int], int]:
+        """The worker group's offsets."""
+        places = self._consumer.committed(self.places(self.topics.journal, self.topics.adjustments), timeout=30)
+        return {(place.topic, place.partition): max(0, place.offset) for place in places}
+
+    def is_quiet(self) -> bool:
+        """Whether all that was appended is done; in this order, because doing may append."""
+        died = [worker.name for worker in self._started if worker.ends_by_itself and not worker.alive()]
+        assert not died, f"{died} ended by themselves"
+        with contextlib.suppress(KafkaException):  # a broker that is away or just back
+            done = self.committed()
+            return done == self.ends(self.topics.journal, self.topics.adjustments)
+        return False
+
+    def settle(self) -> None:
+        """Wait until nothing is left to do."""
+        until(self.is_quiet, "the workers have done everything")
+
+    def assert_as_specified(self) -> World:
+        """Wait until everything is done; then what is published is what the specification says. Returns that."""
+        self.settle()
+        world, _ = expected(self.kafka, self.namespace, self.rules, self.partitions)
+        assert self.is_quiet(), "somebody appended something meanwhile"
+        found = published(self.kafka, self.namespace)
+        assert found.shards == world.shards
+        assert found.dispositions == world.dispositions
+        return found
+
+    def since(self, topic: str, ends: Mapping[tuple[str, int], int]) -> Iterator[bytes | None]:
+        """The values of a topic from earlier ends on."""
+        return (read.value for read in read_topic(self.kafka, topic) if read.offset >= ends[topic, read.partition])

@@ -283,3 +283,38 @@ def test_columns_take_the_newest_version_and_leave_older_ones_to_the_strict_path
     read = columns.decode_table("MeterEvent", [old.prefix + body, new.prefix + body[:-1] + avro(b"gateway")])
     assert read.rest.tolist() == [0]
     assert read.table["source"].to_pylist() == ["gateway"]
+
+
+# Bytes of one kind each, strictly and by columns.
+
+
+@pytest.mark.parametrize("branch", [0, 1, 2, 3, 4, 0x80, 0xFF])
+def test_a_union_has_its_two_branches_only(branch):
+    """The last field of a disposition: null is branch 0, a number branch 1, which is written as 2."""
+    whole = CODEC.encode_disposition(Disposition(1, 2, 3, "event", "duplicate", events_cancelled=5))
+    assert whole[-2:] == b"\x02\x0a"
+    changed = whole[:-2] + bytes([branch]) + (b"" if branch == 0 else whole[-1:])
+    read = columns.decode_table("Disposition", [changed])
+    if branch in (0, 2):
+        expected = None if branch == 0 else 5
+        assert CODEC.decode_disposition(changed).events_cancelled == expected
+        assert read.table["events_cancelled"].to_pylist() == [expected]
+        return
+    for odd in (changed, changed[:-1]):
+        with pytest.raises(UndecodableRecord, match="malformed"):
+            CODEC.decode_disposition(odd)
+        assert columns.decode_table("Disposition", [odd]).rest.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("number", "fits"), [(2**31 - 1, True), (-(2**31), True), (2**31, False), (-(2**31) - 1, False)]
+)
+def test_an_int_has_32_bits(number, fits):
+    whole = CODEC.encode_disposition(Disposition(1, 2, 3, "event", "duplicate"))
+    changed = whole[:10] + long_bytes(number) + whole[11:]
+    assert (columns.decode_table("Disposition", [changed]).rest.tolist() == []) == fits
+    if fits:
+        assert CODEC.decode_disposition(changed).partition == number
+        return
+    with pytest.raises(UndecodableRecord, match="32 bits"):
+        CODEC.decode_disposition(changed)

@@ -51,14 +51,13 @@ def bring_up(home: Path) -> dict[str, str]:
     """
     from pipeline.cli.stack import bring_up as start_stack
 
-    environ = {name: text for name, text in os.environ.items() if not name.startswith("METERLINE_")}
-    environ |= {"METERLINE_HOME": str(home), "METERLINE_MAX_EVENT_AGE": MAX_EVENT_AGE}
-    start_stack(environ)
-    found = wiring.load_settings({"METERLINE_HOME": str(home)}).max_past_ms
     wanted = Settings.load({"METERLINE_MAX_EVENT_AGE": MAX_EVENT_AGE}).max_past_ms
-    if found != wanted:
+    made_before = (home / "env").exists()
+    if made_before and wiring.load_settings({"METERLINE_HOME": str(home)}).max_past_ms != wanted:
         raise Refusal(
             f"the stack in {home} was made for younger events than those of 2013, and that cannot change any more; "
             "give the demo a stack of its own: METERLINE_HOME=.meterline-demo meterline demo"
         )
+    environ = {name: text for name, text in os.environ.items() if not name.startswith("METERLINE_")}
+    start_stack({**environ, "METERLINE_HOME": str(home), "METERLINE_MAX_EVENT_AGE": MAX_EVENT_AGE})
     return {"METERLINE_HOME": str(home)}

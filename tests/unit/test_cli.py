@@ -226,6 +226,18 @@ def test_shell_completion_knows_the_commands(tmp_path: Path) -> None:
     assert shown.stdout.split() == ["topics"]
 
 
+def test_the_demo_leaves_a_stack_alone_that_was_made_for_younger_events(meterline: Meterline, tmp_path: Path) -> None:
+    """Its worker would refuse to go on under another maximum age, and so would its owner."""
+    home = tmp_path / "home"
+    home.mkdir()
+    written = "METERLINE_KAFKA=127.0.0.1:1\nMETERLINE_NAMESPACE=mine\n"
+    (home / "env").write_text(written)
+    result = meterline("demo", METERLINE_HOME=str(home))
+    assert result.exit_code == 1
+    assert "give the demo a stack of its own" in result.output
+    assert {path.name: path.read_text() for path in home.iterdir()} == {"env": written}
+
+
 def test_reset_of_a_worker_without_state_is_no_error(meterline: Meterline, tmp_path: Path) -> None:
     result = meterline("worker", "reset", METERLINE_STATE=str(tmp_path / "none"))
     assert (result.exit_code, "there is no state" in result.output) == (0, True)

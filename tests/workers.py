@@ -21,6 +21,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from pipeline.domain.limits import FoldRules
 from pipeline.kafka import admin
 from pipeline.kafka.topics import Topics
+from pipeline.local.kafka import Members
 from pipeline.settings import Settings
 from tests.oracle import World, expected, published, read_topic
 
@@ -109,7 +110,7 @@ class Deployment:
             "METERLINE_KAFKA": kafka,
             "METERLINE_NAMESPACE": namespace,
             "METERLINE_PARTITIONS": str(partitions),
-            "METERLINE_SESSION_TIMEOUT": "6s",
+            "METERLINE_SESSION_TIMEOUT": "3s",
             "METERLINE_FLUSH_EVERY": "30ms",
             **{f"METERLINE_{name}": text for name, text in environ.items()},
         }
@@ -168,6 +169,11 @@ class Deployment:
             done = self.committed()
             return done == self.ends(self.topics.journal, self.topics.adjustments)
         return False
+
+    def await_members(self, count: int) -> None:
+        """Wait until this many workers share the journal's partitions out among them, and nobody comes or goes."""
+        members = Members(self.kafka, self.topics.worker_group)
+        until(lambda: members.count() == count, f"{count} workers in the group")
 
     def settle(self) -> None:
         """Wait until nothing is left to do."""

@@ -1,93 +1,91 @@
-"""One worker process from the topic to acknowledged shards and a written cursor."""
+"""One worker process, from a full journal to acknowledged shards and a durable cursor, beside a bare consumer."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import tempfile
-import time
-from pathlib import Path
 from typing import Any
 
-import psutil
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import Consumer, TopicPartition
+
+from benchmarks.figures import RATIO, Figure, Outcome, Target, agreed
+from benchmarks.measuring import Moment, Rate
+from benchmarks.published import usage_published
+from benchmarks.stage import PARTITIONS, Deployment, Progress, Stage
+from benchmarks.workload import HOT, WIDE, Shape, Usage, write_journal
+
+_PER_CPU_S = {HOT.name: 200_000.0, WIDE.name: 90_000.0}
+_WALL_SHARE = 0.6
+"""Of the target per CPU-second, to be reached per second of wall time."""
 
 
-def committed(kafka: dict[str, str], group: str, topic: str, partitions: int) -> int:
-    """Sum of a group's committed offsets."""
-    admin = AdminClient({**kafka, "log_level": 0})
-    wanted = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, n) for n in range(partitions)])
-    result = next(iter(admin.list_consumer_group_offsets([wanted]).values())).result()
-    return sum(max(0, place.offset) for place in result.topic_partitions)
+def hot(stage: Stage, records: int) -> Outcome:
+    return _measure(stage, HOT, records)
 
 
-def ends(kafka: dict[str, str], topic: str, partitions: int) -> int:
-    admin = AdminClient({**kafka, "log_level": 0})
-    wanted = {TopicPartition(topic, n): OffsetSpec.latest() for n in range(partitions)}
-    return sum(future.result().offset for future in admin.list_offsets(wanted).values())
+def wide(stage: Stage, records: int) -> Outcome:
+    return _measure(stage, WIDE, records)
 
 
-def run_worker(
-    kafka: dict[str, str], namespace: str, partitions: int, extra: dict[str, str] | None = None
-) -> dict[str, Any]:
-    """Start a worker on a journal that is full, and measure it until it has committed all of it.
+def _measure(stage: Stage, shape: Shape, records: int) -> Outcome:
+    name = f"worker {shape.name}"
+    with stage.deployment(shape.name) as deployment:
+        deployment.say(f"{name}: writing {records:,} records")
+        usage = write_journal(deployment.config, deployment.topics.journal, shape, records)
+        deployment.say(f"{name}: folding")
+        folded = _fold(deployment)
+        deployment.say(f"{name}: a bare consumer over the same topic")
+        bare = bare_consumer(deployment.config, deployment.topics.journal)
+        deployment.say(f"{name}: checking the sums")
+        exact = check_published(deployment, usage)
+    target = _PER_CPU_S[shape.name]
+    figures = [
+        *folded.figures(name, "folded", Target(_WALL_SHARE * target), Target(target)),
+        *bare.figures(name, "bare consumer"),
+        Figure(name, "worker to bare, wall", folded.per_s / bare.per_s, RATIO),
+        Figure(name, "worker to bare, CPU", folded.per_cpu_s / bare.per_cpu_s, RATIO),
+    ]
+    return Outcome(figures, exact)
 
-    CPU and wall time are taken from the moment its partitions are open to the last commit.
+
+def _fold(deployment: Deployment) -> Rate:
+    """Measured from the moment the worker's partitions are open until all is committed.
+
+    Kafka hears of the cursor once a second, so that up to a second of the wall time is waiting.
     """
-    journal, group = f"{namespace}.meter-events", f"{namespace}-worker"
-    goal = ends(kafka, journal, partitions)
-    start_at = committed(kafka, group, journal, partitions)
-    with tempfile.TemporaryDirectory() as state:
-        environ = {
-            **os.environ,
-            "METERLINE_KAFKA": kafka["bootstrap.servers"],
-            "METERLINE_NAMESPACE": namespace,
-            "METERLINE_STATE": state,
-            **(extra or {}),
-        }
-        log_path = Path(state) / "log"
-        with log_path.open("w") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "pipeline.cli", "worker"], env=environ, stderr=log, stdout=log
-            )
-        try:
-            seen = psutil.Process(process.pid)
-            while "took over" not in log_path.read_text():
-                assert process.poll() is None, log_path.read_text()
-                time.sleep(0.02)
-            wall, cpu = time.monotonic(), sum(seen.cpu_times()[:2])
-            while committed(kafka, group, journal, partitions) < goal:
-                assert process.poll() is None, log_path.read_text()
-                time.sleep(0.2)
-            wall, cpu = time.monotonic() - wall, sum(seen.cpu_times()[:2]) - cpu
-            memory = seen.memory_info().rss
-        finally:
-            process.kill()
-            process.wait()
-    records = goal - start_at
-    return {
-        "records": records,
-        "wall_s": wall,
-        "cpu_s": cpu,
-        "per_s": records / wall,
-        "per_cpu_s": records / cpu,
-        "rss_mb": memory / 2**20,
-    }
+    progress = Progress(deployment, "worker", deployment.topics.journal)
+    with deployment.run("worker") as worker:
+        worker.await_log("took over")
+        start = Moment.now(worker.pid)
+        progress.await_end(worker)
+        rate = start.until(Moment.now(worker.pid), progress.end())
+    progress.close()
+    return rate
 
 
-def run_bare(kafka: dict[str, str], topic: str, partitions: int) -> dict[str, Any]:
-    """A bare confluent-kafka loop over the same topic: what reading alone costs."""
-    consumer = Consumer({**kafka, "group.id": "bare", "enable.auto.commit": False, "log_level": 0})
-    goal = ends(kafka, topic, partitions)
-    consumer.assign([TopicPartition(topic, n, 0) for n in range(partitions)])
-    wall, cpu, seen = time.monotonic(), time.process_time(), 0
+def bare_consumer(kafka: dict[str, Any], topic: str) -> Rate:
+    """The cost of reading alone: confluent-kafka in a loop that looks at every key and value."""
+    consumer = Consumer({**kafka, "group.id": "bare", "enable.auto.commit": False})
+    places = [TopicPartition(topic, number, 0) for number in range(PARTITIONS)]
+    goal = sum(consumer.get_watermark_offsets(place, timeout=30)[1] for place in places)
+    consumer.assign(places)
+    seen, start = 0, Moment.now()
     while seen < goal:
         for message in consumer.consume(5_000, 0.5):
             message.value()
             message.key()
             seen += 1
-    wall, cpu = time.monotonic() - wall, time.process_time() - cpu
+    rate = start.until(Moment.now(), seen)
     consumer.close()
-    return {"records": seen, "wall_s": wall, "cpu_s": cpu, "per_s": seen / wall, "per_cpu_s": seen / cpu}
+    return rate
+
+
+def check_published(deployment: Deployment, usage: Usage) -> dict[str, int]:
+    """The published shards are the workload, customer by customer."""
+    found, expected = usage_published(deployment.config, deployment.topics.summaries), usage.by_customer()
+    differing = [
+        customer for customer in found.keys() | expected.keys() if found.get(customer) != expected.get(customer)
+    ]
+    assert not differing, f"{len(differing)} customers differ, for example {sorted(differing)[:3]}"
+    return {
+        **agreed("events", sum(count for count, _ in found.values()), usage.count),
+        **agreed("sum", sum(units for _, units in found.values()), usage.units),
+    }

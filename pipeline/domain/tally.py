@@ -77,3 +77,18 @@ class Tally:
         return SummaryShard(
             key, partition, self.version, self.count, self.sum, self.min, self.max, self.last, self.latest
         )
+
+
+def merge_tally(tally: Tally, other: Tally) -> None:
+    """Add a tally of other events to ``tally``; in any order the same (invariant 7). ``other`` is not empty."""
+    tally.version = max(tally.version, other.version)
+    tally.count += other.count
+    tally.sum += other.sum
+    if tally.min is None or (other.min is not None and other.min < tally.min):
+        tally.min = other.min
+    if tally.max is None or (other.max is not None and other.max > tally.max):
+        tally.max = other.max
+    if tally.last is None or (other.last is not None and other.last > tally.last):
+        tally.last = other.last
+    if tally.latest is None or (other.latest is not None and other.latest > tally.latest):
+        tally.latest = other.latest

@@ -7,12 +7,12 @@ and the bodies with them. Every rule of the fold compares times itself, so how f
 
 from __future__ import annotations
 
-from pipeline.codec.dimensions import dimensions_bytes
 from pipeline.domain.events import MeterEvent
 from pipeline.domain.limits import FoldRules
 from pipeline.domain.state import tally_is_garbage
 from pipeline.domain.tally import tally_key
 from pipeline.worker import layout
+from pipeline.worker.cell import store_key
 from pipeline.worker.state import StoredState
 
 
@@ -66,12 +66,7 @@ class Sweep:
         keys = [tally_key(event) for event in events]
         if not all(tally_is_garbage(key.window_start_ms, self._state.clock_ms, self._rules) for key in keys):
             return False
-        stored = {
-            layout.store_tally_key(
-                key.livemode, key.event_name, key.customer, key.window_start_ms, dimensions_bytes(key.dimensions)
-            )
-            for key in keys
-        }
+        stored = {store_key(key) for key in keys}
         if any(self._state.is_dirty(key) for key in stored):
             return False
         for key in stored:

@@ -14,9 +14,10 @@ from pipeline.domain.fold import Journal, Record, Undecodable, step
 from pipeline.errors import Refusal, UndecodableRecord
 from pipeline.stream.batch import RecordBatch
 from pipeline.worker import layout
+from pipeline.worker.cell import ChangedTally
 from pipeline.worker.columnar import DimensionChecks, fold_columns
 from pipeline.worker.garbage import Sweep
-from pipeline.worker.state import ChangedTally, StoredState
+from pipeline.worker.state import StoredState
 from pipeline.worker.store import Store
 
 
@@ -142,7 +143,7 @@ class Partition:
         cut = PartitionCut(
             self.journal.partition,
             self.next_offset,
-            [changed for changed in state_cut.tallies if changed.version >= self.silent_below],
+            _changed_since(state_cut.tallies, self.silent_below),
             self.dispositions,
             self._dead_letters,
             self._reroutes,
@@ -160,6 +161,13 @@ class Partition:
     def close(self) -> None:
         """Leave the store as it was last written."""
         self.store.close()
+
+
+def _changed_since(tallies: list[ChangedTally], offset: int) -> list[ChangedTally]:
+    """Those whose version is at or above ``offset``."""
+    if offset == 0:
+        return tallies
+    return [changed for changed in tallies if int.from_bytes(changed[1][:8], "big", signed=True) >= offset]
 
 
 _RESET = "`meterline worker reset` deletes this worker's local state; it is then folded again from the journal"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from pipeline.codec.dimensions import long_bytes
 from pipeline.codec.records import Codec
-from pipeline.codec.shards import encode_shards, shard_head
+from pipeline.codec.shards import encode_shards
 from pipeline.kafka.producer import Publisher
 from pipeline.kafka.topics import Topics
 from pipeline.worker import layout
+from pipeline.worker.cell import ChangedTally
 from pipeline.worker.partition import PartitionCut
-from pipeline.worker.state import ChangedTally
 
 PUBLISH_TIMEOUT_S = 120.0
 
@@ -43,17 +44,31 @@ def publish(publisher: Publisher, codec: Codec, topics: Topics, cut: PartitionCu
 
 
 def _shards(codec: Codec, tallies: list[ChangedTally], partition: int) -> list[tuple[bytes, bytes]]:
-    """(key, value) of each shard; its head is encoded once in the life of a tally in memory."""
-    frame, number = codec.frame_of("SummaryShard"), partition.to_bytes(2, "big")
+    """(key, value) of each shard. The key is the tally's, and its partition."""
+    number = partition.to_bytes(2, "big")
+    heads = shard_heads(codec.frame_of("SummaryShard"), [key for key, _ in tallies], partition)
+    numbers = np.frombuffer(b"".join([packed for _, packed in tallies]), layout.TALLY_ROW)
+    values = encode_shards(heads, numbers)
+    return [(key[1:] + number, value) for (key, _), value in zip(tallies, values, strict=True)]
+
+
+def shard_heads(frame: bytes, keys: list[bytes], partition: int) -> list[bytes]:
+    """What stands in front of each shard's numbers. Made of pieces that many tallies share. This is the hot loop."""
+    shard = long_bytes(partition)
+    whose: dict[bytes, bytes] = {}
+    minutes: dict[bytes, bytes] = {}
     heads = []
-    for changed in tallies:
-        head = changed.cell.shard_head
-        if not head:
-            livemode, event_name, customer, window_start_ms, dimensions = layout.tally_key_parts(changed.key)
-            head = shard_head(frame, livemode, event_name, customer, window_start_ms, dimensions, partition)
-            changed.cell.shard_head = head
-        heads.append(head)
-    numbers = np.frombuffer(b"".join(changed.packed for changed in tallies), layout.TALLY_ROW)
-    return [
-        (changed.key[1:] + number, value) for changed, value in zip(tallies, encode_shards(heads, numbers), strict=True)
-    ]
+    for key in keys:
+        names_end = key.index(0, key.index(0, 2) + 1) + 1
+        names, minute = key[:names_end], key[names_end : names_end + 8]
+        head = whose.get(names)
+        if head is None:
+            event_name, customer, _ = names[2:].split(b"\0")
+            mode = b"\x01" if names[1:2] == b"1" else b"\x00"
+            sized = (long_bytes(len(event_name)), event_name, long_bytes(len(customer)), customer)
+            head = whose[names] = b"".join((frame, mode, *sized))
+        start = minutes.get(minute)
+        if start is None:
+            start = minutes[minute] = long_bytes(int.from_bytes(minute, "big", signed=True))
+        heads.append(head + start + key[names_end + 8 :] + shard)
+    return heads

@@ -7,55 +7,22 @@ the cut, then at the store.
 
 from __future__ import annotations
 
-import dataclasses
 import heapq
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from pipeline.codec.dimensions import dimensions_bytes, dimensions_of
 from pipeline.domain.events import CancellationRange, Identity, MeterEvent, TallyKey
 from pipeline.domain.ledger import Awaited, Counted, Remembered
 from pipeline.domain.limits import MINUTE_MS
-from pipeline.domain.tally import Entry, Tally
+from pipeline.domain.tally import Entry
 from pipeline.worker import layout
+from pipeline.worker.cell import Cell, ChangedTally, store_key
 from pipeline.worker.store import Store
 
 Decode = Callable[[bytes], MeterEvent]
 
 CACHED_TALLIES_MAX = 20_000
-
-
-@dataclasses.dataclass(slots=True)
-class Cell:
-    """A tally in memory, with its newest entries packed and the full pages that have not been written yet."""
-
-    tally: Tally
-    tail: bytes = b""
-    pages: list[tuple[int, bytes]] = dataclasses.field(default_factory=list)
-    dirty: bool = False
-    stale: bool = False
-    """Whether min, max, last and latest must be found anew before anyone reads them."""
-    shard_head: bytes = b""
-    """The encoded fields of its shard that never change; empty until it is first published."""
-
-    def append(self, packed: bytes) -> None:
-        """Add packed entries in offset order."""
-        tail = self.tail + packed
-        while len(tail) >= layout.ENTRY_PAGE_BYTES:
-            page, tail = tail[: layout.ENTRY_PAGE_BYTES], tail[layout.ENTRY_PAGE_BYTES :]
-            self.pages.append((int.from_bytes(page[:8], "big"), page))
-        self.tail = tail
-
-
-class ChangedTally(NamedTuple):
-    """A tally that a cut holds, as it was when it was cut: later folding does not touch these bytes."""
-
-    key: bytes
-    version: int
-    packed: bytes
-    """``layout.pack_tally``"""
-    cell: Cell
 
 
 class Cut(NamedTuple):
@@ -213,9 +180,7 @@ class StoredState:
 
     def loaded(self, key: bytes, packed: bytes | None) -> Cell:
         """Put a tally as it was read from the store into memory."""
-        cell = Cell(Tally())
-        if packed is not None:
-            cell = Cell(layout.unpack_tally(packed), packed[layout.TALLY_BYTES :])
+        cell = Cell() if packed is None else Cell(packed[: layout.TALLY_BYTES], packed[layout.TALLY_BYTES :])
         self.cells[key] = cell
         return cell
 
@@ -225,16 +190,16 @@ class StoredState:
             self.dirty.append(key)
 
     def add(self, key: TallyKey, entry: Entry) -> None:
-        stored = _store_key(key)
+        stored = store_key(key)
         cell = self.cell(stored)
-        cell.tally.add(entry)
+        cell.numbers().add(entry)
         cell.append(layout.pack_entry(entry))
         self.touch(stored, cell)
 
     def remove(self, key: TallyKey, entry: Entry, at_offset: int) -> None:
-        stored = _store_key(key)
+        stored = store_key(key)
         cell = self.cell(stored)
-        cell.stale |= cell.tally.remove(entry, at_offset)
+        cell.stale |= cell.numbers().remove(entry, at_offset)
         self._remove_entry(stored, cell, entry[0])
         self.touch(stored, cell)
 
@@ -328,14 +293,14 @@ class StoredState:
         for key in self.dirty:
             cell = self.cells[key]
             if cell.stale:
-                cell.tally.recompute(self._entries(key, cell))
+                cell.numbers().recompute(self._entries(key, cell))
                 cell.stale = False
-            packed = layout.pack_tally(cell.tally)
-            tallies.append(ChangedTally(key, cell.tally.version, packed, cell))
+            packed = cell.packed if cell.tally is None else layout.pack_tally(cell.tally)
+            tallies.append((key, packed))
             writes[key] = packed + cell.tail
-            for first, page in cell.pages:
-                writes[layout.index_key(key, first)] = page
-            cell.pages = []
+            if cell.pages:
+                writes |= {layout.index_key(key, first): page for first, page in cell.pages}
+                cell.pages = []
             cell.dirty = False
         writes |= self._small
         self.ledger, ledger = {}, self.ledger
@@ -365,15 +330,3 @@ class StoredState:
             clean = (key for key, cell in self.cells.items() if not cell.dirty)
             for key in [key for _, key in zip(range(excess), clean, strict=False)]:
                 del self.cells[key]
-
-
-def _store_key(key: TallyKey) -> bytes:
-    return layout.store_tally_key(
-        key.livemode, key.event_name, key.customer, key.window_start_ms, dimensions_bytes(key.dimensions)
-    )
-
-
-def domain_key(key: bytes) -> TallyKey:
-    """The tally key of a store key."""
-    livemode, event_name, customer, window_start_ms, dimensions = layout.tally_key_parts(key)
-    return TallyKey(livemode, event_name, customer, window_start_ms, dimensions_of(dimensions))

@@ -20,8 +20,8 @@ from pipeline.domain.state import PlainState
 from pipeline.errors import UndecodableRecord
 from pipeline.stream.batch import RecordBatch
 from pipeline.worker import layout
+from pipeline.worker.cell import domain_key
 from pipeline.worker.partition import Origin, Partition, PartitionCut
-from pipeline.worker.state import domain_key
 from pipeline.worker.store import Store
 
 CODEC = Codec()
@@ -149,9 +149,7 @@ def batches(journal: list[tuple[bytes, int, int]], sizes: list[int]) -> Iterator
 
 
 def shards_of(cut: PartitionCut) -> dict[object, SummaryShard]:
-    return {
-        changed.key: layout.unpack_tally(changed.packed).shard(domain_key(changed.key), 0) for changed in cut.tallies
-    }
+    return {key: layout.unpack_tally(packed).shard(domain_key(key), 0) for key, packed in cut.tallies}
 
 
 @settings(max_examples=100, deadline=None)

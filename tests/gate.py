@@ -27,17 +27,23 @@ class Gate:
         self._door = Door.OPEN
         self._changed = threading.Condition()
         self._open: set[socket.socket] = set()
+        self._connections: list[threading.Thread] = []
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.answers_swallowed = 0
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self.set(Door.SHUT)
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._accepting.join()
         self._listener.close()
+        for one in self._connections:
+            one.join()
 
     def set(self, door: Door) -> None:
         with self._changed:
@@ -57,11 +63,20 @@ class Gate:
             if self._door is Door.SHUT:
                 client.close()
                 continue
-            server = socket.create_connection(self._target)
+            one = threading.Thread(target=self._connection, args=(client,), daemon=True)
+            self._connections.append(one)
+            one.start()
+
+    def _connection(self, client: socket.socket) -> None:
+        with client, socket.create_connection(self._target) as server:
             with self._changed:
                 self._open |= {client, server}
-            for source, target, answering in ((client, server, False), (server, client, True)):
-                threading.Thread(target=self._pass_on, args=(source, target, answering), daemon=True).start()
+            answers = threading.Thread(target=self._pass_on, args=(server, client, True), daemon=True)
+            answers.start()
+            self._pass_on(client, server, answering=False)
+            answers.join()
+            with self._changed:
+                self._open -= {client, server}
 
     def _pass_on(self, source: socket.socket, target: socket.socket, answering: bool) -> None:
         with contextlib.suppress(OSError):
@@ -75,5 +90,3 @@ class Gate:
         for one in (source, target):
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
-            with self._changed:
-                self._open.discard(one)

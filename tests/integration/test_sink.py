@@ -12,7 +12,7 @@ from clickhouse_connect.driver.client import Client
 from confluent_kafka import Producer
 
 from pipeline.clickhouse.connection import Server, connect
-from pipeline.clickhouse.migrations import migrate
+from pipeline.clickhouse.migrations import known_migrations, migrate
 from pipeline.codec.records import Codec
 from pipeline.domain.events import SummaryShard, TallyKey
 from tests.conftest import Stack
@@ -158,7 +158,7 @@ def test_tables_that_are_missing_are_waited_for(stand: Stand) -> None:
     stand.traffic.send(50)
     until(lambda: "meterline clickhouse migrate" in sink.log, "the log says what to do")
     assert sink.alive()
-    for statement in Path("infra/clickhouse/001_summaries.sql").read_text().split(";\n"):
+    for statement in known_migrations()[0].statements:
         stand.client.command(statement)
     stand.assert_tables_say_what_the_topics_say()
 

@@ -3,8 +3,9 @@
 A batch falls into plain rows and rare ones. A plain row is an acceptable event of this partition whose identity
 nothing before it speaks of, in the batch, the ledger or the waiting cancellations: it counts. Plain rows
 are checked, entered in the ledger and summed per tally as columns. All others go in offset order through the
-specification, ``pipeline.domain.fold.step``. What makes that sound: adding to a tally does not care about order, a
-no rare record in front of a plain row speaks of its identity, and a range takes back only what has a lower offset than its own.
+specification, ``pipeline.domain.fold.step``. What makes that sound: adding to a tally does not care about order, no
+rare record in front of a plain row speaks of its identity, and a range takes back only what has a lower offset than
+its own.
 
 A batch in which the broker's clock steps back, or leaps ahead by a whole window, is rare as a whole.
 """

@@ -61,6 +61,11 @@ class Rate:
     def per_cpu_s(self) -> float:
         return self.records / max(self.cpu_s, 1 / _TICKS_PER_S)
 
+    @property
+    def cpu_ms(self) -> float:
+        """Of one."""
+        return self.cpu_s / self.records * 1000
+
     def figures(
         self, benchmark: str, what: str, wall_target: Target | None = None, cpu_target: Target | None = None
     ) -> list[Figure]:

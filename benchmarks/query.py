@@ -11,7 +11,7 @@ import numpy as np
 from clickhouse_connect.driver.client import Client
 
 from benchmarks.figures import MILLISECONDS, Figure, Outcome, agreed, at_most
-from benchmarks.measuring import percentile
+from benchmarks.measuring import Moment, percentile
 from benchmarks.stage import PARTITIONS, Deployment, Stage, until
 from benchmarks.workload import CENT, EVENT_NAME, MINUTE_MS
 from pipeline.clickhouse.connection import connect
@@ -27,6 +27,11 @@ _START_MS, _END_MS = 1_772_323_200_000, 1_775_001_600_000
 _MONTH_MINUTES = (_END_MS - _START_MS) // MINUTE_MS
 _CUSTOMERS_MAX = 1_250
 _INSERT_ROWS = 500_000
+_UNTIMED = 5
+"""The first few queries open connections and files."""
+
+Ask = Callable[[Client, str], tuple[int, int]]
+"""The total of a customer's month: events, and their sum in units of 10^-12."""
 
 
 class Month(NamedTuple):
@@ -98,18 +103,12 @@ def measure(stage: Stage, records: int) -> Outcome:
         deployment.say("query: asking")
         with connect(deployment.server) as client:
             parts = client.query(_PARTS, parameters={"table": derived("summary_shards")}).first_row[0]
-            by_query = _times(client, _ask_query, month)
-            by_view = _times(client, _ask_view, month)
+            by_query = _ask_often(client, "meterline query", _ask_query, month, stage.clickhouse_pid)
+            by_view = _ask_often(client, "view", _ask_view, month, stage.clickhouse_pid)
             found = client.query("SELECT count() FROM summary_shards").first_row[0]
-    figures = [
-        figure
-        for name, times_ms in (("meterline query", by_query), ("view", by_view))
-        for figure in (
-            Figure("query", f"{name}, p50", percentile(times_ms, 0.5), MILLISECONDS),
-            Figure("query", f"{name}, p99", percentile(times_ms, 0.99), MILLISECONDS, _TARGET),
-        )
-    ]
-    return Outcome(figures, agreed("shards", found, month.shards) | {"parts": parts, "queries": 2 * QUERIES})
+    return Outcome(
+        [*by_query, *by_view], agreed("shards", found, month.shards) | {"parts": parts, "queries": 2 * QUERIES}
+    )
 
 
 _PARTS = "SELECT count() FROM system.parts WHERE active AND database = currentDatabase() AND table = {table:String}"
@@ -126,18 +125,32 @@ def _fill(deployment: Deployment, month: Month) -> None:
         until(lambda: client.query(_MERGES).first_row[0] == 0, "no merge runs", 0.5)
 
 
-def _times(client: Client, ask: Callable[[Client, str], tuple[int, int]], month: Month) -> list[float]:
-    """Milliseconds of each of many queries for random customers, whose answers are compared with what was inserted."""
-    rng, times = random.Random(1), []
-    events, cents = month.totals()
-    for number in range(-5, QUERIES):  # the first few open connections and files
+def _ask_often(client: Client, name: str, ask: Ask, month: Month, engine: int | None) -> list[Figure]:
+    """The times of many queries for random customers, whose answers are compared with what was inserted.
+
+    CPU time is the client's and (where it is our own) the engine's, per query: it tells more than the clock on a
+    machine that does other things too.
+    """
+    rng, events, cents = random.Random(1), *month.totals()
+    times_ms: list[float] = []
+    for number in range(-_UNTIMED, QUERIES):
         customer = rng.randrange(month.customers)
+        if number == 0:
+            before, engine_before = Moment.now(), Moment.now(engine)
         start = time.monotonic()
         answer = ask(client, f"cus_{customer}")
         if number >= 0:
-            times.append((time.monotonic() - start) * 1000)
+            times_ms.append((time.monotonic() - start) * 1000)
         assert answer == (events[customer], int(cents[customer]) * CENT), f"cus_{customer}: {answer}"
-    return times
+    figures = [
+        Figure("query", f"{name}, p50", percentile(times_ms, 0.5), MILLISECONDS),
+        Figure("query", f"{name}, p99", percentile(times_ms, 0.99), MILLISECONDS, _TARGET),
+        Figure("query", f"{name}, CPU of the client", before.until(Moment.now(), QUERIES).cpu_ms, MILLISECONDS),
+    ]
+    if engine is not None:
+        rate = engine_before.until(Moment.now(engine), QUERIES)
+        figures.append(Figure("query", f"{name}, CPU of ClickHouse", rate.cpu_ms, MILLISECONDS))
+    return figures
 
 
 def _ask_query(client: Client, customer: str) -> tuple[int, int]:

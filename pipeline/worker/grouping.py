@@ -18,6 +18,7 @@ from pipeline.domain.limits import MINUTE_MS
 from pipeline.domain.tally import merge_tally
 from pipeline.worker import layout
 from pipeline.worker.cell import Cell
+from pipeline.worker.merging import Rows, merge_rows, wide
 
 Ints = npt.NDArray[np.int64]
 
@@ -51,7 +52,7 @@ def enter_tallies(state: Any, frame: pl.DataFrame, places: Ints, offsets: Ints, 
     packed["last_offset"], packed["last_value"] = offsets[last], values[last]
     packed["latest_appended_at"], packed["latest_offset"] = appended[newest], offsets[newest]
     packed["latest_value"] = values[newest]
-    _merge(state, _tally_keys(groups), packed.tobytes(), entries.tobytes(), starts, sizes)
+    _merge(state, _tally_keys(groups), packed, entries.tobytes(), starts, sizes)
     state.account(outcomes.COUNTED, len(order), sum(sums))
 
 
@@ -74,20 +75,33 @@ def _groups(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _merge(state: Any, keys: list[bytes], packed: bytes, entries: bytes, starts: Ints, sizes: Ints) -> None:
-    """Bring the packed tallies of a batch, with their entries, into the state."""
+def _merge(state: Any, keys: list[bytes], rows: Rows, entries: bytes, starts: Ints, sizes: Ints) -> None:
+    """Bring the tallies of a batch, packed in ``rows``, with their entries into the state."""
     cells, dirty = state.cells, state.dirty
     _load(state, [key for key in keys if key not in cells])
+    found = [cells.get(key) for key in keys]
+    known = [at for at, cell in enumerate(found) if cell is not None and cell.tally is None and cell.packed]
+    by_hand = {at for at, cell in enumerate(found) if cell is not None and (cell.tally is not None or not cell.packed)}
+    if known:
+        before = np.frombuffer(b"".join([found[at].packed for at in known]), layout.TALLY_ROW)
+        merged, right = merge_rows(before, rows[known])
+        by_hand.update(at for at, is_right in zip(known, right.tolist(), strict=True) if not is_right)
+        single = rows.copy() if by_hand else rows
+        single[np.array(known)[right]] = merged[right]
+        packed = single.tobytes()
+    else:
+        packed = rows.tobytes()
     row, size = layout.TALLY_BYTES, layout.ENTRY_BYTES
     # The hot loop: once per distinct tally.
-    for at, (key, start, count) in enumerate(zip(keys, starts.tolist(), sizes.tolist(), strict=True)):
-        numbers = packed[at * row : at * row + row]
-        tail = entries[start * size : (start + count) * size]
-        cell = cells.get(key)
-        if cell is None:
-            cell = cells[key] = Cell(numbers)
+    for at, (key, old, start, count) in enumerate(zip(keys, found, starts.tolist(), sizes.tolist(), strict=True)):
+        cell = old or Cell()
+        if old is None:
+            cells[key] = cell
+        if at in by_hand:
+            merge_tally(cell.numbers(), layout.unpack_tally(rows[at].tobytes()))
         else:
-            merge_tally(cell.numbers(), layout.unpack_tally(numbers))
+            cell.packed = packed[at * row : at * row + row]
+        tail = entries[start * size : (start + count) * size]
         if cell.tail or count >= layout.ENTRIES_PER_PAGE:
             cell.append(tail)
         else:
@@ -104,17 +118,14 @@ def _load(state: Any, keys: list[bytes]) -> None:
             state.loaded(key, packed)
 
 
-def _bytes_of(numbers: list[int], size: int) -> npt.NDArray[np.void]:
+def _bytes_of(numbers: list[int], size: int) -> Any:
     """Each number in ``size`` bytes, two's complement, big-endian."""
     try:
         narrow = np.array(numbers, np.int64)
     except OverflowError:
         joined = b"".join([number.to_bytes(size, "big", signed=True) for number in numbers])
         return np.frombuffer(joined, f"V{size}")
-    wide = np.empty((len(numbers), size), np.uint8)
-    wide[:, :-8] = (narrow >> 63).astype(np.uint8)[:, None]
-    wide[:, -8:] = narrow.astype(">i8").view(np.uint8).reshape(-1, 8)
-    return wide.view(f"V{size}").ravel()
+    return wide(narrow, size)
 
 
 def _value_words(values: pl.Series) -> npt.NDArray[np.int64]:

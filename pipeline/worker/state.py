@@ -295,7 +295,9 @@ class StoredState:
             if cell.stale:
                 cell.numbers().recompute(self._entries(key, cell))
                 cell.stale = False
-            packed = cell.packed if cell.tally is None else layout.pack_tally(cell.tally)
+            if cell.tally is not None:
+                cell.packed, cell.tally = layout.pack_tally(cell.tally), None
+            packed = cell.packed
             tallies.append((key, packed))
             writes[key] = packed + cell.tail
             if cell.pages:

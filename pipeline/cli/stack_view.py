@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -58,7 +59,7 @@ class _Lines:
         line = "; ".join(part for part in parts if part)
         if line != self._said:
             self._said = line
-            typer.echo(line)
+            typer.echo(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {line}")
 
 
 def programs_table(standing: Standing) -> Table:

@@ -29,7 +29,7 @@ import chdb
 
 from pipeline.local import formats, statement
 from pipeline.local.clickhouse_body import Body
-from pipeline.local.clickhouse_http import Answer, Endpoint, Request
+from pipeline.local.clickhouse_http import Answer, Endpoint, Request, display_name
 from pipeline.local.lock import InUse, Lock
 from pipeline.local.resources import infra
 from pipeline.local.statement import (
@@ -248,8 +248,9 @@ def main() -> int:
     parser.add_argument("--port", type=int, required=True, help="port on 127.0.0.1")
     arguments = parser.parse_args()
     try:
-        engine = Engine(arguments.data.absolute())
-        endpoint = Endpoint(arguments.port, engine.run, engine.version)
+        directory = arguments.data.absolute()
+        engine = Engine(directory)
+        endpoint = Endpoint(arguments.port, engine.run, engine.version, display_name(directory))
     except (InUse, SqlError) as error:
         return _failed(str(error))
     except OSError as error:

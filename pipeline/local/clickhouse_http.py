@@ -7,6 +7,7 @@ machine can connect; a page in a browser here is turned away by its Origin and H
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import json
 import re
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import NamedTuple, cast
 from urllib.parse import parse_qsl, urlsplit
 
@@ -75,14 +77,20 @@ class Answer(NamedTuple):
 Run = Callable[[Request], AbstractContextManager[Answer]]
 
 
+def display_name(directory: Path) -> str:
+    """What the endpoint of a data directory calls itself, in a header of every answer."""
+    return f"meterline-{hashlib.sha256(str(directory).encode()).hexdigest()[:12]}"
+
+
 class Endpoint(ThreadingHTTPServer):
     """The server on 127.0.0.1. ``run`` executes a request and raises SqlError; ``version`` is the engine's."""
 
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, port: int, run: Run, version: str) -> None:
+    def __init__(self, port: int, run: Run, version: str, name: str) -> None:
         self.run = run
+        self.name = name
         self.version = version
         self._busy = 0
         self._idle = threading.Condition()
@@ -212,7 +220,6 @@ class Exchange(BaseHTTPRequestHandler):
             ("X-ClickHouse-Format", answer.format),
             ("X-ClickHouse-Query-Id", fields.get("query_id") or str(uuid.uuid4())),
             ("X-ClickHouse-Timezone", "UTC"),
-            ("X-ClickHouse-Server-Display-Name", "meterline"),
             ("X-ClickHouse-Exception-Tag", tag),
         ]
         if answer.summary:
@@ -266,6 +273,7 @@ class Exchange(BaseHTTPRequestHandler):
 
     def _head(self, status: int, headers: list[tuple[str, str]]) -> None:
         self.send_response(status)
+        self.send_header("X-ClickHouse-Server-Display-Name", self._endpoint.name)
         for name, value in headers:
             self.send_header(name, value)
         if self.close_connection:

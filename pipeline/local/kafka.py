@@ -51,8 +51,16 @@ class Cluster:
         return [self._broker(node, command, jars) for node in range(1, len(self.ports) + 1)]
 
     def ready(self) -> bool:
-        """Whether every broker is registered and serves clients."""
-        return brokers_of(self.bootstrap) == len(self.ports)
+        """Whether every broker is registered and serves clients, and is ours: a port can have been taken by another."""
+        try:
+            found = _client(self.bootstrap).list_topics(timeout=1.0)
+        except KafkaException:
+            return False
+        return str(found.cluster_id) == self._cluster_id() and len(found.brokers) == len(self.ports)
+
+    def _cluster_id(self) -> str:
+        lines = (self.directory / "broker-1" / "meta.properties").read_text().splitlines()
+        return dict(line.split("=", 1) for line in lines if "=" in line)["cluster.id"]
 
     def _broker(self, node: int, command: str, jars: Path) -> Program:
         name = f"kafka-{node}" if len(self.ports) > 1 else "kafka"
@@ -123,31 +131,31 @@ class Cluster:
         new.rename(self.directory)
 
 
-def brokers_of(bootstrap: str, timeout_s: float = 1.0) -> int:
-    """How many brokers the cluster at this address has; 0 when it does not answer in ``timeout_s``."""
-    try:
-        return len(_client(bootstrap).list_topics(timeout=timeout_s).brokers)
-    except KafkaException:
-        return 0
-
-
 @functools.lru_cache(maxsize=4)
 def _client(bootstrap: str) -> AdminClient:
     """One client for all questions, silent: librdkafka would report every refused connection of a starting broker."""
-    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "socket.timeout.ms": 2000})
+    # By default it would look for a restarted broker only every ten seconds.
+    quick = {"reconnect.backoff.max.ms": 200, "socket.timeout.ms": 2000}
+    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, **quick})
 
 
 class Members:
-    """Asks a cluster how many members a consumer group has."""
+    """Asks a cluster which members a consumer group has got since now.
+
+    Those that it has now are gone, killed with an earlier run of the stack; the group keeps them for a session's time.
+    """
 
     def __init__(self, bootstrap: str, group: str) -> None:
-        self._group = group
-        self._client = _client(bootstrap)
+        self._client, self._group = _client(bootstrap), group
+        self._gone = self._members()
 
     def count(self) -> int:
         """Members among whom partitions are shared out; 0 while that is not settled or nobody answers."""
+        return len(self._members() - self._gone)
+
+    def _members(self) -> set[str]:
         try:
             found = self._client.describe_consumer_groups([self._group], request_timeout=2.0)[self._group].result()
         except KafkaException:
-            return 0
-        return len(found.members) if found.state == ConsumerGroupState.STABLE else 0
+            return set()
+        return {member.member_id for member in found.members if found.state == ConsumerGroupState.STABLE}

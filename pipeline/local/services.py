@@ -15,6 +15,7 @@ from urllib.error import URLError
 
 from pipeline.errors import UsageError
 from pipeline.local import ports
+from pipeline.local.clickhouse_http import display_name
 from pipeline.local.home import Home
 from pipeline.local.jars import have_kafka_jars
 from pipeline.local.kafka import Cluster
@@ -103,7 +104,8 @@ def clickhouse_program(home: Home, port: int) -> Program:
     def answers() -> bool:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=1.0) as answer:
-                return bool(answer.read() == b"Ok.\n")
+                # Ours, and not somebody else's that has taken the port.
+                return str(answer.headers["X-ClickHouse-Server-Display-Name"]) == display_name(home.clickhouse)
         except (URLError, OSError):
             return False
 

@@ -20,6 +20,8 @@ from pipeline.local.lock import Lock
 from pipeline.local.program import Identity, stop
 
 _MARK = "LOCAL_STACK_OF"
+_ORPHANS_GRACE_S = 3.0
+"""Short: some of them wait for others that are gone, and all of them are safe under kill -9."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ def mark_children(home: Home) -> None:
     os.environ[_MARK] = str(home.path)
 
 
-def end_marked(home: Home, grace_s: float = 10.0) -> int:
+def end_marked(home: Home) -> int:
     """End every process that carries the home's mark; how many there were.
 
     Only for the holder of the home's lock: then no supervisor owns them.
@@ -109,7 +111,7 @@ def end_marked(home: Home, grace_s: float = 10.0) -> int:
             continue  # somebody else's, or just gone
         if mark in environ.split(b"\0") and (identity := Identity.of(int(directory.name))):
             found.append(identity)
-    stop(found, grace_s)
+    stop(found, _ORPHANS_GRACE_S)
     return len(found)
 
 

@@ -148,7 +148,7 @@ def test_kill_9_of_a_broker_loses_no_acknowledged_record(home: Path, brokers: in
         client.create_topics([NewTopic("t", 2, brokers)])["t"].result(30)
         acknowledged: list[int] = []
         config = {"bootstrap.servers": cluster.bootstrap, "acks": "all", "enable.idempotence": True, "log_level": 0}
-        producer = Producer({**config, "delivery.timeout.ms": 60_000, "linger.ms": 2})
+        producer = Producer({**config, "delivery.timeout.ms": 60_000, "linger.ms": 2, "reconnect.backoff.max.ms": 300})
 
         def send(first: int, last: int) -> None:
             for n in range(first, last):
@@ -188,6 +188,25 @@ def read_all(bootstrap: str, partitions: int) -> set[int]:
     finally:
         consumer.close()
     return found
+
+
+def test_what_answers_on_our_ports_must_be_ours(home: Path) -> None:
+    """A broker and an endpoint of somebody else on the same ports: not ready, whatever they answer."""
+    theirs, ours = Home.at(home / "theirs").make(), Home.at(home / "ours").make()
+    port, controller, http_port = ports.choose([0, 0, 0])
+    running = [
+        Cluster(theirs.kafka, theirs.logs, (port,), (controller,)).programs()[0],
+        clickhouse_program(theirs, http_port),
+    ]
+    started = [Running(program, program.start()) for program in running]
+    try:
+        await_ready(started, 60)
+        our_cluster = Cluster(ours.kafka, ours.logs, (port,), (controller,))
+        our_cluster.programs()
+        assert not our_cluster.ready()
+        assert not clickhouse_program(ours, http_port).ready()
+    finally:
+        end(started)
 
 
 def test_another_number_of_brokers_is_refused(home: Path) -> None:

@@ -186,7 +186,7 @@ def test_down_stops_all_and_keeps_the_data(person: Person) -> None:
     assert (person.home.kafka / "broker-1" / "meta.properties").is_file()
     assert person.home.env.is_file()
     said = (person.home.logs / "supervisor.log").read_text()
-    assert said.rstrip().endswith("stopped")
+    assert said.rstrip().endswith(" stopped")
     assert "no stack was running" in person.gets("down")
     stopped = person.types("status")
     assert stopped.returncode == 1
@@ -221,7 +221,7 @@ def test_ctrl_c_stops_everything_also_while_it_starts(home: Path) -> None:
         up.send_signal(signal.SIGINT)
         said = up.communicate(timeout=PATIENCE_S)[0]
         assert up.returncode == 0, said
-        assert said.splitlines()[-1] == "stopped"
+        assert said.rstrip().endswith(" stopped")
         assert not any(row.alive for row in programs)
 
 

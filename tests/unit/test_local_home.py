@@ -89,6 +89,18 @@ def test_a_taken_port_is_replaced_and_a_free_one_kept() -> None:
         assert Ports((port,), (other,), other).taken() == [port]
 
 
+def test_a_port_that_another_run_has_claimed_is_not_chosen_though_nothing_listens() -> None:
+    code = "from pipeline.local.ports import choose; print(choose([0])[0], flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        claimed = int(other.stdout.readline())
+        assert ports.is_free(claimed)
+        assert ports.choose([claimed]) != [claimed]
+        other.kill()
+        other.wait()
+        assert ports.choose([claimed]) == [claimed]
+
+
 def test_chosen_ports_differ() -> None:
     chosen = ports.choose([0] * 20)
     assert len(set(chosen)) == 20

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from pipeline.clickhouse.windows import Bucket, Unit, Window, bucket_of, window_of
 from pipeline.clickhouse.zones import Piece, pieces_between, pieces_of
-from pipeline.domain.limits import DAY_MS, MINUTE_MS
+from pipeline.domain.limits import DAY_MS
 from pipeline.errors import UsageError
 
 TIME_MIN_MS = -2_208_988_800_000
@@ -127,9 +127,10 @@ class SummaryQuery:
             f"SELECT {', '.join(keys)},",
             ",\n".join(f"    {AGGREGATIONS[name]} AS total_{name}" for name in self.columns),
             "FROM (",
-            f"    SELECT *, {', '.join([*self._clock(parameters), *groups])}",
+            "    SELECT",
+            ",\n".join(f"        {part}" for part in ("*", *self._clock(parameters), *groups)),
             "    FROM summary_shards",
-            f"    WHERE {' AND '.join(self._conditions(parameters))}",
+            "    WHERE " + "\n        AND ".join(self._conditions(parameters)),
             ")",
             f"GROUP BY {', '.join(keys)}",
             f"ORDER BY {', '.join(keys)}",
@@ -144,7 +145,7 @@ class SummaryQuery:
             return ["toUnixTimestamp64Milli(window_start) AS local_ms", "0 AS piece_ms"]
         parameters["starts"] = [piece.starts_ms for piece in self.pieces]
         parameters["offsets"] = [piece.offset_ms for piece in self.pieces]
-        return [*_CLOCK, _LOCAL[self.window], f"{'begins' if self.window is Unit.HOUR else '0'} AS piece_ms"]
+        return [*_CLOCK, *_LOCAL[self.window], f"{'begins' if self.window is Unit.HOUR else '0'} AS piece_ms"]
 
     def _conditions(self, parameters: dict[str, Any]) -> list[str]:
         parameters["start_ms"], parameters["end_ms"] = self.start_ms, self.end_ms
@@ -160,10 +161,10 @@ class SummaryQuery:
             conditions.append("customer IN {customers:Array(String)}")
         for place, (name, accepted) in enumerate(self.filters):
             parameters[f"filter_{place}"], parameters[f"accepted_{place}"] = name, list(accepted)
-            conditions.append(
-                f"mapContains(dimensions, {{filter_{place}:String}}) AND "
-                f"has({{accepted_{place}:Array(String)}}, dimensions[{{filter_{place}:String}}])"
-            )
+            conditions += [
+                f"mapContains(dimensions, {{filter_{place}:String}})",
+                f"has({{accepted_{place}:Array(String)}}, dimensions[{{filter_{place}:String}}])",
+            ]
         return conditions
 
 
@@ -185,11 +186,11 @@ _CLOCK = (
 """When the piece of a minute began, and what the clocks show then."""
 
 _LOCAL = {
-    Unit.HOUR: "shown_ms - positiveModulo(shown_ms, 3600000) AS local_ms",
-    Unit.DAY: "shown_ms - positiveModulo(shown_ms, 86400000) AS local_ms",
+    Unit.HOUR: ("shown_ms - positiveModulo(shown_ms, 3600000) AS local_ms",),
+    Unit.DAY: ("shown_ms - positiveModulo(shown_ms, 86400000) AS local_ms",),
     Unit.MONTH: (
-        "fromUnixTimestamp64Milli(shown_ms, 'UTC') AS shown, "
-        "(toInt64(toDate32(shown)) - toDayOfMonth(shown) + 1) * 86400000 AS local_ms"
+        "fromUnixTimestamp64Milli(shown_ms, 'UTC') AS shown",
+        "(toInt64(toDate32(shown)) - toDayOfMonth(shown) + 1) * 86400000 AS local_ms",
     ),
 }
 
@@ -197,6 +198,3 @@ _LOCAL = {
 def _group(place: int) -> str:
     name = f"{{dimension_{place}:String}}"
     return f"if(mapContains(dimensions, {name}), dimensions[{name}], NULL) AS group_{place}"
-
-
-assert MINUTE_MS == 60_000

@@ -1,4 +1,4 @@
-"""The sink on real Kafka and the real engine: whatever happens to it or to ClickHouse, the tables say what the topics say."""
+"""The sink on real Kafka and the real engine: whatever happens to either, the tables say what the topics say."""
 
 from __future__ import annotations
 
@@ -43,6 +43,13 @@ class Stand:
         one = SinkProcess(self.home, self.stack.kafka, url, self.deployment.namespace, **environ)
         self.sinks.append(one)
         return one
+
+    def logged(self) -> int:
+        """Rows of the event log."""
+        return int(str(self.client.command("SELECT count() FROM meter_events")))
+
+    def await_rows(self, more_than: int) -> None:
+        until(lambda: self.logged() > more_than, "rows are there")
 
     def settle(self, *topics: str) -> None:
         """Wait until the worker and the sink have done everything."""
@@ -104,9 +111,9 @@ def test_kill_9_between_insert_and_acknowledgement(stand: Stand) -> None:
     stand.settle()
     again = 0
     for _ in range(5):
-        before = stand.client.command("SELECT count() FROM meter_events")
+        before = stand.logged()
         stand.traffic.send(20)
-        until(lambda: stand.client.command("SELECT count() FROM meter_events") > before, "rows are there")
+        stand.await_rows(more_than=before)
         sink.kill()
         again += stand.group.behind(stand.topics.journal)
         sink = stand.sink()
@@ -123,13 +130,13 @@ def test_clickhouse_away_for_a_while(stand: Stand) -> None:
         stand.settle()
         for door in (Door.SHUT, Door.JAMMED):
             gate.set(door)
-            rows, memory = stand.client.command("SELECT count() FROM meter_events"), sink.resident_mb()
+            rows, memory = stand.logged(), sink.resident_mb()
             for _ in range(10):
                 stand.traffic.send(100)
             stand.deployment.settle()
             time.sleep(8.0)  # longer than the session timeout: a sink that does nothing is still a member
             assert stand.group.behind() > 0
-            assert stand.client.command("SELECT count() FROM meter_events") == rows
+            assert stand.logged() == rows
             assert sink.resident_mb() < memory + 100
             gate.set(Door.OPEN)
             stand.assert_tables_say_what_the_topics_say()
@@ -185,7 +192,8 @@ def test_what_nobody_can_read_becomes_a_dead_letter(stand: Stand) -> None:
     letters = [
         read
         for read in read_topic(stand.stack.kafka, stand.topics.dead_letters)
-        if read.headers["topic"].decode() != stand.topics.journal and read.headers["topic"].decode() != stand.topics.adjustments
+        if read.headers["topic"].decode() != stand.topics.journal
+        and read.headers["topic"].decode() != stand.topics.adjustments
     ]
     assert {(one.headers["topic"].decode(), one.value): one.headers["reason"] for one in letters} == bad
     assert all(one.key == b"key" and one.headers["partition"] == b"1" for one in letters)
@@ -195,7 +203,7 @@ def test_the_event_log_can_be_switched_off_and_on(stand: Stand) -> None:
     sink = stand.sink(EVENT_LOG="off")
     stand.traffic.send(50)
     stand.settle(stand.topics.summaries, stand.topics.dispositions, stand.topics.adjustments)
-    assert stand.client.command("SELECT count() FROM meter_events") == 0
+    assert stand.logged() == 0
     sink.stop()
     stand.sink(EVENT_LOG="on")
     stand.assert_tables_say_what_the_topics_say()

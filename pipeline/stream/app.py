@@ -11,6 +11,7 @@ import logging
 import os
 import ssl
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,6 +26,8 @@ from pipeline.stream.transport import BatchTransport, PassSchema, StartOffsets
 EXIT_REFUSED = 1
 EXIT_CRASHED = 70
 """An unexpected exception: the supervisor starts the process again, and it recovers as after kill -9."""
+
+STOP_WITHIN_S = 8.0
 
 log = logging.getLogger("meterline")
 
@@ -120,12 +123,20 @@ def end_process(error: BaseException) -> None:
     os._exit(code)
 
 
+async def _stop_within_deadline(*_: Any, **__: Any) -> None:
+    """A stop that waits for a broker that is away has waited long enough after STOP_WITHIN_S: kill -9 is safe, too."""
+    timer = threading.Timer(STOP_WITHIN_S, os._exit, (0,))
+    timer.daemon = True
+    timer.start()
+
+
 def run_app(app: faust.App, on_start: Callable[[], None] | None = None) -> None:
     """Run until SIGTERM or SIGINT; ends the process with a non-zero code on any unexpected exception."""
     worker = faust.Worker(
         app, loop=asyncio.get_event_loop(), loglevel="WARNING", override_logging=False, redirect_stdouts=False
     )
     worker.spinner = None
+    app.on_before_shutdown.connect(_stop_within_deadline, weak=False)
     try:
         if on_start is not None:
             on_start()

@@ -98,6 +98,7 @@ class Worker:
         if self.snapshots is not None:
             app.task(self._snapshot_forever)
         app.on_rebalance_complete.connect(self._take_over, weak=False)
+        app.on_before_shutdown.connect(self._flush_last, weak=False)
         app.start_offsets = self._start_offsets
         return app
 
@@ -170,6 +171,12 @@ class Worker:
             partition.wrote()
         for event in held:
             event.ack()
+
+    async def _flush_last(self, *_: Any, **__: Any) -> None:
+        """Before a stop: what was folded need not be folded again."""
+        async with self.flushing:
+            if self.changed.is_set():
+                await self._flush()
 
     def _publish_and_write(self, cuts: list[Any]) -> None:
         for _, cut in cuts:

@@ -1,6 +1,6 @@
 # Needs python3.11 or newer, java 17 or newer and maven; everything else comes into .venv at the locked versions.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench up stop clean lock
+.PHONY: help install demo test lint format bench bench-long up stop clean lock
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/installed
 UV := $(BIN)/uv
 
 help:  ## these lines
-	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/make \1\t\2/p' Makefile | expand -t 16
 
 install: $(INSTALLED)  ## the locked dependencies and the meterline command into .venv
 
@@ -45,8 +45,11 @@ format: $(INSTALLED)  ## put the code into its form
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(INSTALLED)  ## records per second of every part, as a table and JSON in benchmarks/results
+bench: $(INSTALLED)  ## how fast every part is, beside its target; a table, and JSON in benchmarks/results
 	@$(BIN)/python -m benchmarks
+
+bench-long: $(INSTALLED)  ## the worker's memory and rate at ten million identifiers: 3 GB of disk, some minutes
+	@$(BIN)/python -m benchmarks --only long
 
 lock: $(INSTALLED)  ## choose versions anew and write the lock files
 	@printf "hatchling==1.27.0\neditables\n" | $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \

@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rich.console import Console
 
@@ -43,28 +43,27 @@ BENCHMARKS = {
 
 def main() -> None:
     arguments = _arguments()
-    console = Console(width=None if sys.stdout.isatty() else 110)
     wanted = arguments.only or [name for name, benchmark in BENCHMARKS.items() if benchmark.usual]
-    document = circumstances()
-    figures: list[Figure] = []
-    document["benchmarks"] = {}
+    document, figures = circumstances() | {"benchmarks": {}}, []
     with _stage(arguments, _say) as stage:
-        for name in wanted:
-            records = arguments.records or BENCHMARKS[name].records
-            outcome = BENCHMARKS[name].measure(stage, records)
-            figures += outcome.figures
-            document["benchmarks"][name] = {
-                "records": records,
-                "full_size": BENCHMARKS[name].records,
-                "exact": {what: str(number) for what, number in outcome.exact.items()},
-                "figures": [figure.as_json() for figure in outcome.figures],
-            }
+        try:
+            for name in wanted:
+                records = arguments.records or BENCHMARKS[name].records
+                outcome = BENCHMARKS[name].measure(stage, records)
+                figures += outcome.figures
+                document["benchmarks"][name] = outcome.as_json() | {"records": records}
+        finally:  # what was measured before one of them failed was measured
+            _show(document, figures, arguments)
+
+
+def _show(document: dict[str, Any], figures: list[Figure], arguments: argparse.Namespace) -> None:
+    console = Console(width=None if sys.stdout.isatty() else 110)
     print_table(figures, console)
     if arguments.records:
         console.print(f"[yellow]The targets are meant for full sizes, not for {arguments.records:,} records.[/]")
     path = arguments.json or RESULTS / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.json"
     write_json(path, document)
-    console.print(f"written to {path}")
+    console.print(f"written to {path}", soft_wrap=True)
 
 
 def _say(what: str) -> None:

@@ -16,6 +16,7 @@ PER_CPU_S = "records per CPU-second"
 MILLISECONDS = "ms"
 MEGABYTES = "MB"
 RATIO = "ratio"
+COUNT = "count"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -64,6 +65,12 @@ class Outcome:
     exact: dict[str, int]
     """By what was compared: the number that the pipeline and the workload agree on. Values in units of 10^-12."""
 
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "exact": {what: str(number) for what, number in self.exact.items()},
+            "figures": [figure.as_json() for figure in self.figures],
+        }
+
 
 def agreed(what: str, found: int, expected: int) -> dict[str, int]:
     """The entry of ``Outcome.exact`` of two numbers that have to be equal: a fast wrong result is no figure."""
@@ -105,7 +112,7 @@ def shown(value: float, unit: str) -> str:
         return f"{value:.2f}"
     if unit == MILLISECONDS:
         return f"{value:,.1f} ms"
-    short = {RECORDS_PER_S: "/s", PER_CPU_S: "/CPU-s", MEGABYTES: " MB"}[unit]
+    short = {RECORDS_PER_S: "/s", PER_CPU_S: "/CPU-s", MEGABYTES: " MB", COUNT: ""}[unit]
     return f"{value:,.0f}{short}"
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from fastavro import schemaless_reader, schemaless_writer
 
 from pipeline.codec.borders import Walk, check, walk_of
+from pipeline.codec.dimensions import long_bytes, string_bytes
 from pipeline.codec.framing import Registry, frame, unframe
 from pipeline.codec.schemas import newest, versions
 from pipeline.domain.events import (
@@ -96,12 +97,30 @@ class Codec:
         return self._encode("SummaryShard", _shard_record(shard))
 
     def encode_disposition(self, disposition: Disposition) -> bytes:
-        record = disposition._asdict()
-        record["timestamp"] = record.pop("timestamp_ms")
-        record["appended_at"] = record.pop("appended_at_ms")
-        if disposition.value is not None:
-            record["value"] = decimal_bytes(disposition.value)
-        return self._encode("Disposition", record)
+        """Written by hand: a worker under load writes tens of thousands a second (equal to fastavro's, tested)."""
+        one = disposition
+        offset = long_bytes(one.offset)
+        return b"".join(
+            (
+                self.frame_of("Disposition"),
+                long_bytes(one.partition),
+                offset,
+                offset if one.decided_offset == one.offset else long_bytes(one.decided_offset),
+                _shared_text(one.record),
+                _shared_text(one.disposition),
+                _optional_text(one.reason),
+                _NO if one.livemode is None else b"\x02\x01" if one.livemode else b"\x02\x00",
+                _optional_text(one.event_name),
+                _NO if one.identifier is None else b"\x02" + string_bytes(one.identifier),
+                _optional_text(one.customer),
+                _NO if one.value is None else b"\x02" + _sized(decimal_bytes(one.value)),
+                _optional_long(one.timestamp_ms),
+                _optional_long(one.appended_at_ms),
+                _NO if one.adjustment_id is None else b"\x02" + string_bytes(one.adjustment_id),
+                _optional_long(one.first_offset),
+                _optional_long(one.events_cancelled),
+            )
+        )
 
     def decode_journal(self, value: bytes | None) -> MeterEvent | Cancellation:
         name, record = self._decode(value, ("MeterEvent", "Cancellation"))
@@ -162,6 +181,28 @@ class Codec:
         current = newest(schema.name)
         record = schemaless_reader(BytesIO(body), schema.physical, None if schema is current else current.physical)
         return schema.name, record  # type: ignore[return-value]  # a record schema reads as a dict
+
+
+_NO = b"\x00"
+"""The null of an optional field."""
+
+
+@functools.lru_cache(maxsize=10_000)
+def _shared_text(text: str) -> bytes:
+    """A string that many records share."""
+    return string_bytes(text)
+
+
+def _optional_text(text: str | None) -> bytes:
+    return _NO if text is None else b"\x02" + _shared_text(text)
+
+
+def _optional_long(number: int | None) -> bytes:
+    return _NO if number is None else b"\x02" + long_bytes(number)
+
+
+def _sized(encoded: bytes) -> bytes:
+    return long_bytes(len(encoded)) + encoded
 
 
 @functools.cache

@@ -5,9 +5,12 @@ librdkafka calls it ``murmur2_random``; its own default is CRC32. Golden vectors
 
 from __future__ import annotations
 
+import struct
+
 _MASK = 0xFFFFFFFF
 _M = 0x5BD1E995
 _SEED = 0x9747B28C
+_WORDS = struct.Struct("<I")
 
 
 def murmur2(key: bytes) -> int:
@@ -15,10 +18,9 @@ def murmur2(key: bytes) -> int:
     length = len(key)
     h = (_SEED ^ length) & _MASK
     whole = length & ~3
-    for start in range(0, whole, 4):
-        k = int.from_bytes(key[start : start + 4], "little") * _M & _MASK
-        k = (k ^ (k >> 24)) * _M & _MASK
-        h = (h * _M & _MASK) ^ k
+    for (word,) in _WORDS.iter_unpack(key[:whole]):
+        k = word * _M & _MASK
+        h = (h * _M & _MASK) ^ ((k ^ (k >> 24)) * _M & _MASK)
     if length != whole:
         h = (h ^ int.from_bytes(key[whole:], "little")) * _M & _MASK
     h = (h ^ (h >> 13)) * _M & _MASK

@@ -20,6 +20,7 @@ from typing import Any
 
 from faust.types import TP
 
+from pipeline.codec.columns import decode_events
 from pipeline.codec.records import Codec
 from pipeline.domain.limits import FoldRules
 from pipeline.errors import Refusal
@@ -76,6 +77,7 @@ class Worker:
         self.room.set()
         self.flushing = asyncio.Lock()
         self.app = self._faust_app()
+        decode_events([b""])  # what it imports on first use would hold up the first batch
 
     def run(self) -> None:
         # The fold makes hundreds of thousands of objects a second and no cycles; looking for some among all that a

@@ -172,10 +172,11 @@ def unpack_entries(packed: bytes) -> Iterator[Entry]:
 
 def without_entry(packed: bytes, offset: int) -> bytes | None:
     """The packed entries without the one at ``offset``; None when it is not among them."""
-    for place in range(0, len(packed), ENTRY_BYTES):
-        if _U64.unpack_from(packed, place)[0] == offset:
-            return packed[:place] + packed[place + ENTRY_BYTES :]
-    return None
+    wanted = _U64.pack(offset)
+    place = packed.find(wanted)
+    while place % ENTRY_BYTES and place >= 0:  # the same bytes within another entry
+        place = packed.find(wanted, place + 1)
+    return None if place < 0 else packed[:place] + packed[place + ENTRY_BYTES :]
 
 
 def pack_tally(tally: Tally) -> bytes:
@@ -231,9 +232,22 @@ def pack_bodies(offsets: list[int], bodies: list[bytes]) -> list[tuple[bytes, by
 
 def unpack_bodies(page_start: int, packed: bytes) -> Iterator[tuple[int, bytes]]:
     """(offset, body) pairs of the page whose first offset is ``page_start``."""
-    count = packed[0]
-    place = 1 + count * _BODY.size
-    for number in range(count):
-        slot, length = _BODY.unpack_from(packed, 1 + number * _BODY.size)
-        yield page_start + slot, packed[place : place + length]
-        place += length
+    slots, sizes = _page_heads(packed)
+    place = 1 + len(slots) * _BODY.size
+    for slot, size in zip(slots, sizes, strict=True):
+        yield page_start + slot, packed[place : place + size]
+        place += size
+
+
+def body_in(packed: bytes, offset: int) -> bytes:
+    """The body of one offset in its page."""
+    slots, sizes = _page_heads(packed)
+    number = slots.index(offset % BODIES_PER_PAGE)
+    place = 1 + len(slots) * _BODY.size + sum(sizes[:number])
+    return packed[place : place + sizes[number]]
+
+
+def _page_heads(packed: bytes) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(slots, sizes) of the bodies of a page."""
+    heads = struct.unpack_from(">" + "BI" * packed[0], packed, 1)
+    return heads[0::2], heads[1::2]

@@ -93,8 +93,7 @@ class StoredState:
         if body is None:
             page = self._store.get(layout.bodies_key(offset))
             assert page is not None, f"the body of offset {offset} is gone"
-            start = offset - offset % layout.BODIES_PER_PAGE
-            body = next(one for at, one in layout.unpack_bodies(start, page) if at == offset)
+            body = layout.body_in(page, offset)
         return body
 
     def remember(self, identity: Identity, remembered: Remembered) -> None:
@@ -231,8 +230,10 @@ class StoredState:
             yield page_key, page
 
     def _entries(self, key: bytes, cell: Cell) -> Iterator[Entry]:
-        for _, page in self._stored_pages(key):
-            yield from layout.unpack_entries(page)
+        in_memory = len(cell.tail) + sum(len(page) for _, page in cell.pages)
+        if cell.numbers().count * layout.ENTRY_BYTES != in_memory:  # else there are no others to look for
+            for _, page in self._stored_pages(key):
+                yield from layout.unpack_entries(page)
         for _, page in cell.pages:
             yield from layout.unpack_entries(page)
         yield from layout.unpack_entries(cell.tail)

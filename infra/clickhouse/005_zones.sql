@@ -5,8 +5,8 @@ CREATE TABLE IF NOT EXISTS zones
 (
     zone    String,
     pieces  Array(Tuple(starts Int64, ends Int64, offset Int64, local_starts Int64)),
-    written DateTime64(3, 'UTC')
+    version UInt64
 )
-ENGINE = ReplacingMergeTree(written)
+ENGINE = ReplacingMergeTree(version)
 ORDER BY zone
 SETTINGS index_granularity = 16;

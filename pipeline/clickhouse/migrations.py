@@ -8,7 +8,6 @@ as the old one made them.
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import hashlib
 import re
 from collections.abc import Iterator
@@ -121,16 +120,16 @@ def _check_unchanged(migration: Migration, checksum: str) -> None:
 
 def _write_zones(client: Client) -> None:
     """Write every zone that is missing or other than Python's database has it."""
-    rows = client.query(f"SELECT zone, pieces FROM {tables.ZONES} FINAL").result_rows
-    present = {zone: tuple(Piece(*_numbers(piece)) for piece in pieces) for zone, pieces in rows}
-    written = datetime.datetime.now(datetime.UTC)
+    rows = client.query(f"SELECT zone, pieces, version FROM {tables.ZONES} FINAL").result_rows
+    present = {zone: tuple(Piece(*_numbers(piece)) for piece in pieces) for zone, pieces, _ in rows}
+    version = 1 + max((version for *_, version in rows), default=0)
     outdated = [
-        [zone, [tuple(piece) for piece in pieces], written]
+        [zone, [tuple(piece) for piece in pieces], version]
         for zone in known_zones()
         if (pieces := pieces_of(zone)) != present.get(zone)
     ]
     if outdated:
-        client.insert(tables.ZONES, outdated, column_names=["zone", "pieces", "written"])
+        client.insert(tables.ZONES, outdated, column_names=["zone", "pieces", "version"])
 
 
 def _numbers(piece: object) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ import datetime as dt
 import itertools
 from zoneinfo import ZoneInfo
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.clickhouse.windows import Unit, bucket_of, window_of
@@ -35,6 +35,9 @@ def moments(draw: st.DrawFn) -> tuple[str, int]:
 
 
 @settings(max_examples=400, deadline=None)
+@example(("America/Goose_Bay", 972_788_400_000), Unit.HOUR)  # an hour that ends after a minute
+@example(("America/Goose_Bay", 972_788_400_000), Unit.DAY)  # a day that begins twice
+@example(("Australia/Lord_Howe", 1_775_315_400_000), Unit.HOUR)  # half an hour that comes again
 @given(moments(), st.sampled_from([Unit.MINUTE, Unit.HOUR, Unit.DAY, Unit.MONTH]))
 def test_a_window_is_what_the_clocks_show(moment: tuple[str, int], unit: Unit) -> None:
     zone, ms = moment

@@ -81,7 +81,12 @@ class SinkGroup:
     def __init__(self, kafka: str, namespace: str) -> None:
         self.topics = Topics(namespace)
         self._consumer = Consumer(
-            {"bootstrap.servers": kafka, "group.id": self.topics.sink_group, "enable.auto.commit": False, "log_level": 0}
+            {
+                "bootstrap.servers": kafka,
+                "group.id": self.topics.sink_group,
+                "enable.auto.commit": False,
+                "log_level": 0,
+            }
         )
 
     def behind(self, *topics: str) -> int:

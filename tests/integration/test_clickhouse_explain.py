@@ -196,10 +196,8 @@ def test_every_fate(pipeline: Pipeline) -> None:
     assert decisions[1]["range"] == ["1970-01-01T00:00:00Z", timestamp_text(NOW_MS)]
 
     shown = pipeline.run("explain", "taken back").stdout
-    assert (
-        f"cancelled by adjustment adj taken back, decided at {decisions[0]['decided_at'].partition(':')[0]}" in shown
-        or back in shown
-    )
+    assert "received: calls of cus_1, value 5, timestamp" in shown
+    assert "cancelled by adjustment adj taken back, decided at" in shown
 
 
 def test_nothing_is_known(pipeline: Pipeline) -> None:

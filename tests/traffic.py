@@ -5,8 +5,11 @@ Keeps books of what was meant, so that a test can tell what must count without a
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from random import Random
 
 from confluent_kafka import Producer
@@ -49,6 +52,7 @@ class Traffic:
             "partitioner": "murmur2_random",
             "message.max.bytes": 2 * LARGE_BYTES,
             "linger.ms": 1,
+            "log_level": 0,
             "acks": "all",
         }
         self._plain = Producer(config)
@@ -246,6 +250,32 @@ class Traffic:
         key = mark.encode()
         self.bad_adjustments[key, value] = reason
         self._plain.produce(self.topics.adjustments, value, key)
+
+
+@contextmanager
+def sending(traffic: Traffic, slices: int, things: int = 40) -> Iterator[threading.Event]:
+    """Send in the background for as long as the block runs, and at least this many slices. Gives what stops it."""
+    enough = threading.Event()
+    failed: list[BaseException] = []
+
+    def send() -> None:
+        try:
+            sent = 0
+            while sent < slices or not enough.wait(0.25):
+                traffic.send(things)
+                sent += 1
+        except BaseException as error:  # raised again where the test sees it
+            failed.append(error)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield enough
+    finally:
+        enough.set()
+        thread.join()
+    if failed:
+        raise failed[0]
 
 
 def assert_each_counts_once(kafka: str, traffic: Traffic, world: World) -> None:

@@ -28,6 +28,8 @@ from tests.oracle import World, expected, published, read_topic
 PATIENCE_S = 90.0
 """More than anything takes; on a machine that does much else at the same time, too."""
 
+REFUSES_WITHIN_S = 30.0
+
 
 def until(holds: Callable[[], bool], what: str, timeout_s: float = PATIENCE_S) -> None:
     """Wait until a condition holds."""
@@ -82,7 +84,10 @@ class WorkerProcess:
 
     def refusal(self) -> str:
         """Wait for its end: exit code 1 and one line that says why. Returns that line."""
-        code = self.run.wait(PATIENCE_S)
+        try:
+            code = self.run.wait(REFUSES_WITHIN_S)
+        except subprocess.TimeoutExpired as error:
+            raise AssertionError(f"{self.name} goes on:\n{self.log}") from error
         lines = [line for line in self.log.splitlines() if "stopped:" in line]
         assert (code, len(lines)) == (1, 1), self.log
         assert "Traceback" not in self.log
@@ -118,7 +123,12 @@ class Deployment:
         self._environ = {name: text for name, text in os.environ.items() if not name.startswith("METERLINE_")} | mine
         self._started: list[WorkerProcess] = []
         self._consumer = Consumer(
-            {"bootstrap.servers": kafka, "group.id": self.topics.worker_group, "enable.auto.commit": False}
+            {
+                "bootstrap.servers": kafka,
+                "group.id": self.topics.worker_group,
+                "enable.auto.commit": False,
+                "log_level": 0,
+            }
         )
 
     def __enter__(self) -> Self:
@@ -174,6 +184,12 @@ class Deployment:
         """Wait until this many workers share the journal's partitions out among them, and nobody comes or goes."""
         members = Members(self.kafka, self.topics.worker_group)
         until(lambda: members.count() == count, f"{count} workers in the group")
+
+    def await_progress(self, records: int = 20) -> None:
+        """Wait until the workers have published something more."""
+        outputs = (self.topics.summaries, self.topics.dispositions)
+        before = self.records(*outputs)
+        until(lambda: self.records(*outputs) >= before + records, "the workers publish")
 
     def settle(self) -> None:
         """Wait until nothing is left to do."""

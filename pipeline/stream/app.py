@@ -130,7 +130,7 @@ async def _stop_within_deadline(*_: Any, **__: Any) -> None:
     timer.start()
 
 
-def run_app(app: faust.App, on_start: Callable[[], None] | None = None) -> None:
+def run_app(app: faust.App, on_start: Callable[[], Any] | None = None) -> None:
     """Run until SIGTERM or SIGINT; ends the process with a non-zero code on any unexpected exception."""
     worker = faust.Worker(
         app, loop=asyncio.get_event_loop(), loglevel="WARNING", override_logging=False, redirect_stdouts=False

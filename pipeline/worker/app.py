@@ -23,7 +23,7 @@ from faust.types import TP
 from pipeline.codec.columns import decode_events
 from pipeline.codec.records import Codec
 from pipeline.domain.limits import FoldRules
-from pipeline.errors import Refusal
+from pipeline.errors import Refusal, Unavailable
 from pipeline.kafka.producer import Publisher
 from pipeline.kafka.topics import Topics
 from pipeline.stream.app import BatchApp, end_process, journal_topic, run_app, stream_app
@@ -37,6 +37,7 @@ from pipeline.worker.snapshots import Snapshots, checkpoint_of
 log = logging.getLogger("meterline.worker")
 
 BATCH_RECORDS = 25_000
+JOURNAL_LOOK_EVERY_S = 5.0
 GARBAGE_EVERY = 500_000
 """Objects made between two looks of Python's cycle collector."""
 
@@ -65,9 +66,7 @@ class Worker:
         self.topics = Topics(settings.namespace)
         self.publisher = Publisher(settings.kafka)
         self.snapshots = Snapshots(f"{settings.snapshots}/{settings.namespace}") if settings.snapshots else None
-        self.opening = Opening(
-            settings.kafka, self.topics.journal, settings.rules, settings.state, self.snapshots, codec
-        )
+        self.opening = Opening(settings.kafka, self.topics, settings.rules, settings.state, self.snapshots, codec)
         self.partitions: dict[int, Partition] = {}
         self.held: list[Any] = []
         """Events folded and not yet acknowledged to Faust."""
@@ -84,7 +83,7 @@ class Worker:
         # worker remembers would take half of its time.
         gc.freeze()
         gc.set_threshold(GARBAGE_EVERY, 20, 100)
-        run_app(self.app)
+        run_app(self.app, self.opening.topic)
 
     def _faust_app(self) -> BatchApp:
         app = stream_app(
@@ -97,6 +96,7 @@ class Worker:
         app.agent(journal_topic(app, self.topics.journal), name="journal")(self._fold_events)
         app.agent(journal_topic(app, self.topics.adjustments), name="adjustments")(self._route_adjustments)
         app.task(self._flush_forever)
+        app.task(self._watch_journal)
         if self.snapshots is not None:
             app.task(self._snapshot_forever)
         app.on_rebalance_complete.connect(self._take_over, weak=False)
@@ -110,10 +110,17 @@ class Worker:
         try:
             async for event in stream.noack().events():
                 await self.room.wait()
+                await self._check_place(event.value)
                 self._fold(event)
                 await asyncio.sleep(0)
         except Exception as error:  # nothing an agent raises may be swallowed: Faust would commit past the record
             end_process(error)
+
+    async def _check_place(self, batch: RecordBatch) -> None:
+        """A batch that does not begin where the fold stands is read again after a rebalance, or of another journal."""
+        partition = self.partitions.get(batch.partition)
+        if partition is not None and batch.start != partition.next_offset:
+            await asyncio.to_thread(self.opening.topic)
 
     def _fold(self, event: Any) -> None:
         batch: RecordBatch = event.value
@@ -179,6 +186,8 @@ class Worker:
         async with self.flushing:
             if self.changed.is_set():
                 await self._flush()
+            for partition in self.partitions.values():
+                await asyncio.to_thread(partition.store.flush)
 
     def _publish_and_write(self, cuts: list[Any]) -> None:
         for _, cut in cuts:
@@ -216,6 +225,18 @@ class Worker:
         finally:
             shutil.rmtree(path.parent, ignore_errors=True)
 
+    # The journal must stay what it is (invariant 8).
+
+    async def _watch_journal(self) -> None:
+        """Stop when the journal was made anew or got more partitions; Kafka's clients would go on with either."""
+        try:
+            while True:
+                await asyncio.sleep(JOURNAL_LOOK_EVERY_S)
+                with contextlib.suppress(Unavailable):  # whoever needs the broker now, waits for it
+                    await asyncio.to_thread(self.opening.topic)
+        except Exception as error:
+            end_process(error)
+
     # Rebalances.
 
     async def _take_over(self, *_: Any, **__: Any) -> None:
@@ -226,11 +247,15 @@ class Worker:
                 mine = {tp.partition for tp in consumer.assignment() if tp.topic == self.topics.journal}
                 for number in sorted(set(self.partitions) - mine):
                     self.partitions.pop(number).close()
+                # What was folded of the others is lost, so it must not be acknowledged, should they come back.
+                self.held = [event for event in self.held if event.value.partition in mine]
+                await asyncio.to_thread(self.opening.topic)
                 committed = await consumer._thread.committed({TP(self.topics.journal, number) for number in mine})
                 started = time.monotonic()
                 for number in sorted(mine):
                     floor = committed.get(TP(self.topics.journal, number), 0)
                     await asyncio.to_thread(self._open, number, floor)
+                await self._commit_cursors(committed)
                 log.info("took over partitions %s in %.1f s", sorted(mine), time.monotonic() - started)
         except Exception as error:  # without its state a partition must not be read
             end_process(error)
@@ -238,9 +263,17 @@ class Worker:
     def _open(self, number: int, floor: int) -> None:
         partition = self.partitions.get(number)
         if partition is None:
-            partition = self.opening.open(number)
-            self.partitions[number] = partition
-        partition.silent_below = max(partition.silent_below, floor)
+            self.partitions[number] = self.opening.open(number, floor)
+        else:
+            partition.silent_below = max(partition.silent_below, floor)
+
+    async def _commit_cursors(self, committed: dict[TP, int]) -> None:
+        """Tell the group what is done already: a worker that was killed had no time to, and the lag would stay."""
+        done = {TP(self.topics.journal, number): partition.cursor for number, partition in self.partitions.items()}
+        ahead = {tp: cursor for tp, cursor in done.items() if cursor > committed.get(tp, 0)}
+        if ahead:
+            consumer: Any = self.app.consumer
+            await consumer._commit(ahead)
 
     async def _start_offsets(self, assigned: set[TP]) -> dict[TP, int]:
         return {

@@ -15,7 +15,8 @@ from pipeline.domain.fold import Journal
 from pipeline.domain.limits import FoldRules
 from pipeline.errors import Refusal
 from pipeline.kafka.admin import TopicState, describe
-from pipeline.worker.partition import Origin, Partition
+from pipeline.kafka.topics import Topics
+from pipeline.worker.partition import NEW_NAMESPACE, Origin, Partition
 from pipeline.worker.snapshots import Snapshots
 from pipeline.worker.store import Store
 
@@ -28,14 +29,15 @@ class Opening:
     def __init__(
         self,
         kafka: Mapping[str, str],
-        journal: str,
+        topics: Topics,
         rules: FoldRules,
         state: Path,
         snapshots: Snapshots | None,
         codec: Codec,
     ) -> None:
         self._kafka = kafka
-        self._journal = journal
+        self._journal = topics.journal
+        self._outputs = (topics.summaries, topics.dispositions)
         self._rules = rules
         self._state = state
         self._snapshots = snapshots
@@ -43,15 +45,34 @@ class Opening:
         self._topic: TopicState | None = None
 
     def topic(self) -> TopicState:
-        """The journal as the cluster has it. Raises Refusal when it cannot be folded."""
-        topic = describe(self._kafka, [self._journal]).get(self._journal)
-        if topic is None:
-            raise Refusal(f"there is no topic {self._journal}; `meterline topics create` makes it")
+        """The journal as the cluster has it.
+
+        Raises Refusal when it cannot be folded, or is another one than when it was first asked for.
+        """
+        found = describe(self._kafka, [self._journal, *self._outputs])
+        missing = [name for name in (self._journal, *self._outputs) if name not in found]
+        if missing:
+            raise Refusal(f"there is no topic {missing[0]}; `meterline topics create` makes it")
+        topic = found[self._journal]
+        for name in self._outputs:  # made together, with as many: a journal that was changed gives itself away
+            if found[name].partitions != topic.partitions:
+                raise Refusal(
+                    f"{self._journal} has {topic.partitions} partitions and {name} has {found[name].partitions}: one"
+                    " of them was changed, identifiers moved to other partitions, and duplicates would count twice."
+                    f" Restore the topic, or {NEW_NAMESPACE}"
+                )
         if topic.config.get("message.timestamp.type") != "LogAppendTime":
             raise Refusal(
                 f"topic {self._journal} does not stamp records with its own clock, so windows would depend on the"
                 " producers'; set message.timestamp.type=LogAppendTime on it. `meterline topics check` says what else"
                 " differs"
+            )
+        before = self._topic or topic
+        if (topic.topic_id, topic.partitions) != (before.topic_id, before.partitions):
+            raise Refusal(
+                f"{self._journal} was deleted and created again while this worker ran (topic id {before.topic_id}"
+                f" with {before.partitions} partitions, now {topic.topic_id} with {topic.partitions}): its offsets"
+                f" mean other records. Restore the topic, or {NEW_NAMESPACE}"
             )
         self._topic = topic
         return topic
@@ -59,8 +80,11 @@ class Opening:
     def journal_partitions(self) -> int:
         return (self._topic or self.topic()).partitions
 
-    def open(self, number: int) -> Partition:
-        """The partition with its state, ready to go on at its ``next_offset``."""
+    def open(self, number: int, committed: int) -> Partition:
+        """The partition with its state, ready to go on at its ``next_offset``.
+
+        ``committed`` is the group's offset: what records below it had to say has been published.
+        """
         topic = self.topic()
         origin = Origin(self._journal, topic.topic_id, number, topic.partitions, self._rules.version)
         path = self._state / f"partition-{number}"
@@ -79,12 +103,15 @@ class Opening:
                 f" {partition.next_offset}: usage in between was deleted from the journal. Restore the topic, or give"
                 " this worker a snapshot store that reaches that far (METERLINE_SNAPSHOTS)"
             )
-        if partition.next_offset > end:
+        known = max(partition.next_offset, committed)
+        if known > end:
             raise Refusal(
-                f"partition {number} of {self._journal} ends at offset {end}, but records up to"
-                f" {partition.next_offset} were folded: the journal lost its newest records. Restore the brokers'"
-                " data; if it is gone, `meterline worker reset` folds what is left"
+                f"partition {number} of {self._journal} ends at offset {end}, but records up to {known} were folded:"
+                " the journal lost its newest records, and what they said stands published. Restore the brokers' data;"
+                f" if it is gone, {NEW_NAMESPACE}"
             )
+        partition.sign()
+        partition.silent_below = committed
         return partition
 
     def _opened(self, origin: Origin, path: Path) -> Partition:

@@ -94,6 +94,12 @@ class Partition:
         accounts = {name: [records, int(value)] for name, (records, value) in meta["accounts"].items()}
         self.state.accounts = defaultdict(lambda: [0, 0], accounts)
 
+    def sign(self) -> None:
+        """Write down whose state this is, for good, before the first cut: killed until then, it would be anybody's."""
+        if self.store.get(layout.META) is None:
+            self.store.write({layout.META: self._meta()})
+            self.store.flush()
+
     def fold(self, batch: RecordBatch) -> None:
         """Fold a batch that begins where the fold stands."""
         assert batch.start == self.next_offset, f"the fold stands at {self.next_offset}, the batch at {batch.start}"
@@ -132,6 +138,20 @@ class Partition:
         self.sweep.advance(2 + 2 * self.records_held // layout.BODIES_PER_PAGE, self.cursor)
         self._cutting = self.next_offset
         state_cut = self.state.cut()
+        cut = PartitionCut(
+            self.journal.partition,
+            self.next_offset,
+            _changed_since(state_cut.tallies, self.silent_below),
+            self.dispositions,
+            self._dead_letters,
+            self._reroutes,
+            (*state_cut.writes, {layout.META: self._meta()}),
+        )
+        self.dispositions, self._dead_letters, self._reroutes = [], [], []
+        self.records_held = 0
+        return cut
+
+    def _meta(self) -> bytes:
         meta = {
             "origin": dataclasses.asdict(self.origin),
             "cursor": self.next_offset,
@@ -140,18 +160,7 @@ class Partition:
             "tally_mark": self.sweep.tally_mark,
             "accounts": {name: [records, str(value)] for name, (records, value) in self.state.accounts.items()},
         }
-        cut = PartitionCut(
-            self.journal.partition,
-            self.next_offset,
-            _changed_since(state_cut.tallies, self.silent_below),
-            self.dispositions,
-            self._dead_letters,
-            self._reroutes,
-            (*state_cut.writes, {layout.META: json.dumps(meta).encode()}),
-        )
-        self.dispositions, self._dead_letters, self._reroutes = [], [], []
-        self.records_held = 0
-        return cut
+        return json.dumps(meta).encode()
 
     def wrote(self) -> None:
         """The last cut is published and written."""
@@ -171,15 +180,17 @@ def _changed_since(tallies: list[ChangedTally], offset: int) -> list[ChangedTall
 
 
 _RESET = "`meterline worker reset` deletes this worker's local state; it is then folded again from the journal"
+NEW_NAMESPACE = "begin a new namespace (METERLINE_NAMESPACE) with `meterline topics create`"
 _OTHER_ORIGIN = {
     "topic": "the store {path} holds the state of topic {its}, not of {mine}; " + _RESET,
     "topic_id": "the journal was deleted and created again since the store {path} was written (topic id {its}, now"
-    " {mine}), so its offsets mean other records; " + _RESET,
+    " {mine}): its offsets mean other records, and what was published of the old ones would stand against them."
+    " Restore the topic, or " + NEW_NAMESPACE,
     "partition": "the store {path} holds partition {its}, not {mine}; " + _RESET,
     "partitions": "the journal had {its} partitions when the store {path} was written and has {mine} now: identifiers"
-    " moved to other partitions, and duplicates would count twice. Create a journal with {its} partitions again, or"
-    " begin a new namespace (METERLINE_NAMESPACE) with `meterline topics create`",
+    " moved to other partitions, and duplicates would count twice. Restore the topic with {its} partitions, or "
+    + NEW_NAMESPACE,
     "fold": "the store {path} was written by another fold ({its}; this one is {mine}): restore the settings"
-    " METERLINE_MAX_EVENT_AGE, METERLINE_MAX_EVENT_AHEAD and METERLINE_CANCEL_WINDOW, or let the new rules judge the"
-    " whole journal: " + _RESET,
+    " METERLINE_MAX_EVENT_AGE, METERLINE_MAX_EVENT_AHEAD and METERLINE_CANCEL_WINDOW; for other rules, "
+    + NEW_NAMESPACE,
 }

@@ -26,6 +26,7 @@ from tests.oracle import World, read_topic
 TRANSACTION_RECORDS = 6
 LARGE_BYTES = 1_040_000
 """Nearly all that a broker takes by default (1,048,588 bytes), and more than librdkafka's own limit of 1,000,000."""
+UNPACKED_BYTES = 5_000_000
 
 
 class Traffic:
@@ -42,15 +43,16 @@ class Traffic:
         """Those of them that were sent to the wrong partition only."""
         self.repeated: list[MeterEvent] = []
         """Those that were sent again, unchanged, once for each time."""
-        self.garbage: dict[tuple[bytes | None, bytes], str] = {}
+        self.garbage: dict[tuple[bytes | None, bytes | None], str] = {}
         """(key, value) of every record of the journal that nobody can read, with the reason."""
-        self.bad_adjustments: dict[tuple[bytes | None, bytes], str] = {}
+        self.bad_adjustments: dict[tuple[bytes | None, bytes | None], str] = {}
         self._adjusted: list[tuple[str, Adjustment]] = []
         self._numbers = iter(range(1_000_000_000))
         config = {
             "bootstrap.servers": kafka,
             "partitioner": "murmur2_random",
-            "message.max.bytes": 2 * LARGE_BYTES,
+            "message.max.bytes": 2 * UNPACKED_BYTES,
+            "compression.type": "zstd",
             "linger.ms": 1,
             "log_level": 0,
             "acks": "all",
@@ -88,7 +90,7 @@ class Traffic:
         self._new()
         for _, kind in self._kinds:
             kind()
-        # self.large_garbage()
+        self._large()
         self.flush()
 
     def flush(self) -> None:
@@ -219,6 +221,7 @@ class Traffic:
         adjustment = self.codec.encode_adjustment(Adjustment(mark.decode(), "calls", True, "x", None))
         value, reason = random.choice(
             [
+                (None, "no_value"),
                 (b"", "no_value"),
                 (b"junk " + mark, "unknown_framing"),
                 (b"\x00\x00\x00\x00\x01" + mark, "no_schema_registry"),
@@ -230,10 +233,14 @@ class Traffic:
         )
         self._bury(random.choice([None, b"", b"key " + mark]), value, reason)
 
-    def large_garbage(self) -> None:
+    def _large(self) -> None:
+        """As large as Kafka takes: garbage, garbage that becomes that large when it is unpacked, an event."""
         self._bury(b"large", b"junk" + self.random.randbytes(LARGE_BYTES), "unknown_framing")
+        self._bury(b"larger", b"junk" + bytes(UNPACKED_BYTES), "unknown_framing")
+        endless = self.event()._replace(customer="c" * LARGE_BYTES)
+        self._produce(b"", self.codec.encode_event(endless), self._elsewhere(endless.identifier))
 
-    def _bury(self, key: bytes | None, value: bytes, reason: str) -> None:
+    def _bury(self, key: bytes | None, value: bytes | None, reason: str) -> None:
         self.garbage[key, value] = reason
         self._produce(key, value, self.random.randrange(self.partitions))
 

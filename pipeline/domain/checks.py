@@ -79,12 +79,14 @@ def check_content(event: MeterEvent) -> str | None:
     return next((reason for reason, fails in CONTENT_CHECKS if fails(event)), None)
 
 
+def check_times(timestamp_ms: int, clock_ms: int, rules: FoldRules) -> str | None:
+    """The reason to reject an event with this timestamp at ``clock_ms``, or None."""
+    return next((reason for reason, fails in TIME_CHECKS if fails(timestamp_ms, clock_ms, rules)), None)
+
+
 def check_event(event: MeterEvent, clock_ms: int, rules: FoldRules) -> str | None:
     """The reason to reject this event at ``clock_ms``, or None."""
-    reason = check_content(event)
-    if reason is None:
-        reason = next((why for why, fails in TIME_CHECKS if fails(event.timestamp_ms, clock_ms, rules)), None)
-    return reason
+    return check_content(event) or check_times(event.timestamp_ms, clock_ms, rules)
 
 
 def check_cancellation(request: Cancellation | Adjustment, request_id: str) -> str | None:

@@ -5,9 +5,10 @@ Rules
 1. Nothing here reads a clock, the environment, another topic or another partition. The only time is the fold's clock:
    the greatest LogAppendTime so far. (DESIGN speaks of the record's own; a broker's clock that steps back would then
    let a forgotten identity count twice. A clock that only moves forward makes forgetting safe.)
-2. Each record gets exactly one disposition. A later record may change it: counted to cancelled, pending to cancelled,
+2. What could never be accepted anywhere is rejected where it stands; what is only in the wrong partition is sent home.
+3. Each record gets exactly one disposition. A later record may change it: counted to cancelled, pending to cancelled,
    already_cancelled or not_found.
-3. The state is reached through ``State`` alone. The worker's store and the simulator's dicts are two of them.
+4. The state is reached through ``State`` alone. The worker's store and the simulator's dicts are two of them.
 
 Theory of operation
 -------------------
@@ -22,10 +23,10 @@ from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 from pipeline.domain import outcomes
-from pipeline.domain.checks import TOO_MANY_DIGITS, check_cancellation, check_event
+from pipeline.domain.checks import TOO_MANY_DIGITS, check_cancellation, check_content, check_times
 from pipeline.domain.events import Cancellation, CancellationRange, Disposition, Identity, MeterEvent, TallyKey
 from pipeline.domain.ledger import Awaited, Counted, Remembered, Waiting
-from pipeline.domain.limits import FoldRules
+from pipeline.domain.limits import TEXT_SHOWN_CHARS_MAX, FoldRules
 from pipeline.domain.partitioning import partition_of
 from pipeline.domain.tally import Entry, tally_key
 
@@ -99,9 +100,11 @@ def step(state: State, journal: Journal, record: Record) -> list[Disposition]:
 
 
 def _event(state: State, journal: Journal, record: Record, event: MeterEvent) -> list[Disposition]:
-    if partition_of(event.identifier, journal.partitions) != journal.partition:
-        return [_event_decided(state, journal, record, event, outcomes.REROUTED)]
-    reason = check_event(event, state.clock_ms, journal.rules)
+    reason = check_content(event)
+    if reason is None:
+        if partition_of(event.identifier, journal.partitions) != journal.partition:
+            return [_event_decided(state, journal, record, event, outcomes.REROUTED)]
+        reason = check_times(event.timestamp_ms, state.clock_ms, journal.rules)
     if reason is not None:
         decided = _event_decided(state, journal, record, event, outcomes.REJECTED)._replace(reason=reason)
         return [decided._replace(value=None) if reason == TOO_MANY_DIGITS else decided]
@@ -146,9 +149,9 @@ def _cancel_one(
 ) -> list[Disposition]:
     about = _about(journal, record, outcomes.CANCELLATION, outcomes.REJECTED, None)._replace(
         livemode=request.livemode,
-        event_name=request.event_name,
-        identifier=identifier,
-        adjustment_id=request.adjustment_id,
+        event_name=_shown(request.event_name),
+        identifier=_shown(identifier),
+        adjustment_id=_shown(request.adjustment_id),
     )
     identity = Identity(request.livemode, request.event_name, identifier)
     disposition, reason, taken_back = _cancel_outcome(state, journal, record, request, identity)
@@ -163,11 +166,11 @@ def _cancel_outcome(
     state: State, journal: Journal, record: Record, request: Cancellation, identity: Identity
 ) -> tuple[str, str | None, Counted | None]:
     """(disposition, reason, the event to take back) of one single cancellation."""
-    if partition_of(identity.identifier, journal.partitions) != journal.partition:
-        return outcomes.REROUTED, None, None
     reason = check_cancellation(request, request.adjustment_id)
     if reason is not None:
         return outcomes.REJECTED, reason, None
+    if partition_of(identity.identifier, journal.partitions) != journal.partition:
+        return outcomes.REROUTED, None, None
     known = _known(state, journal, identity)
     if isinstance(known, Counted):
         if known.cancelled_by is not None:
@@ -186,7 +189,9 @@ def _cancel_outcome(
 
 def _cancel_range(state: State, journal: Journal, record: Record, request: Cancellation) -> list[Disposition]:
     about = _about(journal, record, outcomes.RANGE_CANCELLATION, outcomes.CANCELLED, None)._replace(
-        livemode=request.livemode, event_name=request.event_name, adjustment_id=request.adjustment_id
+        livemode=request.livemode,
+        event_name=_shown(request.event_name),
+        adjustment_id=_shown(request.adjustment_id),
     )
     reason = check_cancellation(request, request.adjustment_id)
     if reason is not None or request.range is None:
@@ -273,13 +278,18 @@ def _about_event(
         outcomes.EVENT,
         disposition,
         livemode=event.livemode,
-        event_name=event.event_name,
-        identifier=event.identifier,
-        customer=event.customer,
+        event_name=_shown(event.event_name),
+        identifier=_shown(event.identifier),
+        customer=_shown(event.customer),
         value=event.value,
         timestamp_ms=event.timestamp_ms,
         appended_at_ms=appended_at_ms,
     )
+
+
+def _shown(text: str) -> str:
+    """A text as dispositions tell it. Only a rejected one can be longer, up to all that Kafka takes."""
+    return text[:TEXT_SHOWN_CHARS_MAX]
 
 
 def _about_waiting(

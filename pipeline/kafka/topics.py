@@ -9,6 +9,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+DEAD_LETTER_BYTES_MAX = 2 * 2**20
+"""Twice what the other topics take by Kafka's default, so that each of their records fits, with its headers."""
+
 _LEDGER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 _90_DAYS_MS = 90 * 24 * 3_600_000
 
@@ -91,7 +94,7 @@ CATALOG = Topic(
 DEAD_LETTERS = Topic(
     "dead-letters",
     1,
-    _EVERYWHERE | _LEDGER,
+    _EVERYWHERE | _LEDGER | {"max.message.bytes": str(DEAD_LETTER_BYTES_MAX)},
     (),
     "as it came",
     ("worker", "sink"),

@@ -25,7 +25,7 @@ from pipeline.codec.records import Codec
 from pipeline.domain.limits import FoldRules
 from pipeline.errors import Refusal, Unavailable
 from pipeline.kafka.producer import Publisher
-from pipeline.kafka.topics import Topics
+from pipeline.kafka.topics import DEAD_LETTER_BYTES_MAX, Topics
 from pipeline.stream.app import BatchApp, end_process, journal_topic, run_app, stream_app
 from pipeline.stream.batch import RecordBatch
 from pipeline.worker.opening import Opening
@@ -64,7 +64,7 @@ class Worker:
         self.settings = settings
         self.codec = codec
         self.topics = Topics(settings.namespace)
-        self.publisher = Publisher(settings.kafka)
+        self.publisher = Publisher({**settings.kafka, "message.max.bytes": DEAD_LETTER_BYTES_MAX})
         self.snapshots = Snapshots(f"{settings.snapshots}/{settings.namespace}") if settings.snapshots else None
         self.opening = Opening(settings.kafka, self.topics, settings.rules, settings.state, self.snapshots, codec)
         self.partitions: dict[int, Partition] = {}

@@ -11,6 +11,7 @@ from pipeline.kafka.producer import Publisher
 from pipeline.kafka.topics import Topics
 from pipeline.worker import layout
 from pipeline.worker.cell import ChangedTally
+from pipeline.worker.dead_letters import bury
 from pipeline.worker.partition import PartitionCut
 
 PUBLISH_TIMEOUT_S = 120.0
@@ -28,17 +29,8 @@ def publish(publisher: Publisher, codec: Codec, topics: Topics, cut: PartitionCu
             [(f"{one.partition}:{one.offset}".encode(), codec.encode_disposition(one)) for one in cut.dispositions],
         )
     for letter in cut.dead_letters:
-        publisher.publish(
-            topics.dead_letters,
-            letter.key,
-            letter.value,
-            headers=[
-                ("topic", topics.journal.encode()),
-                ("partition", str(partition).encode()),
-                ("offset", str(letter.offset).encode()),
-                ("reason", letter.reason.encode()),
-            ],
-        )
+        place = topics.journal, partition, letter.offset
+        bury(publisher, topics, place, letter.key, letter.value, letter.reason)
     for key, value in cut.reroutes:
         publisher.publish(topics.journal, key, value)
 

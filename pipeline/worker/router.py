@@ -10,6 +10,7 @@ from pipeline.errors import UndecodableRecord
 from pipeline.kafka.producer import Publisher
 from pipeline.kafka.topics import Topics
 from pipeline.stream.batch import RecordBatch
+from pipeline.worker.dead_letters import bury
 
 
 def route(batch: RecordBatch, codec: Codec, publisher: Publisher, topics: Topics, partitions: int) -> None:
@@ -47,15 +48,6 @@ def _cancellation(adjustment: Adjustment, requested_at_ms: int) -> Cancellation:
     )
 
 
-def _bury(batch: RecordBatch, place: int, reason: str, publisher: Publisher, topics: Topics) -> None:
-    publisher.publish(
-        topics.dead_letters,
-        batch.keys[place],
-        batch.values[place],
-        headers=[
-            ("topic", batch.topic.encode()),
-            ("partition", str(batch.partition).encode()),
-            ("offset", str(int(batch.offsets[place])).encode()),
-            ("reason", reason.encode()),
-        ],
-    )
+def _bury(batch: RecordBatch, row: int, reason: str, publisher: Publisher, topics: Topics) -> None:
+    place = batch.topic, batch.partition, int(batch.offsets[row])
+    bury(publisher, topics, place, batch.keys[row], batch.values[row], reason)

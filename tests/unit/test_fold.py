@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from pipeline.domain import checks
+from pipeline.domain import checks, outcomes
 from pipeline.domain.events import Cancellation, CancellationRange, Last, Latest, MeterEvent, SummaryShard, TallyKey
 from pipeline.domain.fold import Journal, Record, Undecodable, step
 from pipeline.domain.limits import MINUTE_MS, VALUE_BOUND, FoldRules
@@ -438,16 +438,37 @@ def test_borders_of_the_checks(reason: str, good: dict[str, Any], bad: dict[str,
 
 
 def test_a_record_in_the_wrong_partition_is_only_named() -> None:
-    """Neither checked nor remembered: where it belongs it is judged."""
+    """Not remembered, and its times not looked at: where it belongs it is judged."""
     here = partition_of("a", 3)
     away = Journal((here + 1) % 3, 3, RULES)
     state = PlainState()
-    for offset, stray in enumerate([event("a"), event("a", at=-PAST - 1), cancel("a"), cancel("a", by="")]):
+    for offset, stray in enumerate([event("a"), event("a", at=-PAST - 1), cancel("a")]):
         assert said(state, away, offset, T0, stray) == (f"{offset} rerouted",)
     assert (state.ledger, state.take_shards(away.partition)) == ({}, [])
     assert said(state, Journal(here, 3, RULES), 9, T0, event("a")) == ()
     # A range has no home: it stands in every partition.
     assert said(state, away, 10, T0, cancel_range(5, 6)) == ("10 cancelled",)
+
+
+def test_what_can_be_accepted_nowhere_is_not_sent_anywhere() -> None:
+    """Or a record that is too large to be sent again would stop the worker for good."""
+    away = Journal((partition_of("a", 3) + 1) % 3, 3, RULES)
+    assert said(PlainState(), away, 0, T0, event("a", customer="")) == (f"0 rejected {checks.NO_CUSTOMER}",)
+    assert said(PlainState(), away, 0, T0, cancel("a", by="")) == (f"0 rejected {checks.INVALID_ADJUSTMENT}",)
+
+
+def test_a_disposition_repeats_no_more_than_the_beginning_of_an_overlong_text() -> None:
+    long = "x" * 1_000_000
+    for bad in (
+        event(long, event_name=long, customer=long),
+        cancel(long, by=long, event_name=long),
+        cancel_range(0, 1, adjustment_id=long, event_name=long),
+    ):
+        (decided,) = step(PlainState(), ALONE, Record(0, T0, bad))
+        assert decided.disposition == outcomes.REJECTED
+        texts = [text for text in decided if isinstance(text, str)]
+        assert long[:200] in texts
+        assert max(map(len, texts)) == 200
 
 
 def test_what_a_disposition_tells() -> None:

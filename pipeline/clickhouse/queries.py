@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, NamedTuple
 
-from pipeline.clickhouse.windows import Bucket, Unit, Window, bucket_of, window_of
+from pipeline.clickhouse.windows import Unit, Window, bucket_of, window_of
 from pipeline.clickhouse.zones import Piece, pieces_between, pieces_of
 from pipeline.domain.limits import DAY_MS
 from pipeline.errors import UsageError
@@ -88,7 +88,7 @@ class SummaryQuery:
 
     def _check_aligned(self, param: str, moment_ms: int) -> None:
         unit = Unit.MINUTE if self.window is Unit.NONE else self.window
-        window = self.window_at(bucket_of(unit, moment_ms, self.pieces), unit)
+        window = window_of(unit, bucket_of(unit, moment_ms, self.pieces), self.pieces)
         if window.start_ms != moment_ms:
             raise MisalignedTime(param, moment_ms, window, unit)
 
@@ -96,12 +96,6 @@ class SummaryQuery:
     def pieces(self) -> tuple[Piece, ...]:
         """The time line of the zone around the range."""
         return pieces_between(self.zone, self.start_ms - _MARGIN_MS, self.end_ms + _MARGIN_MS)
-
-    def window_at(self, bucket: Bucket, unit: Unit | None = None) -> Window:
-        """The window of a bucket of this query's answer."""
-        if self.window is Unit.NONE and unit is None:
-            return Window(self.start_ms, self.end_ms)
-        return window_of(unit or self.window, bucket, self.pieces)
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from clickhouse_connect.driver.client import Client
 
 from pipeline.clickhouse.queries import AVERAGE, SummaryQuery
-from pipeline.clickhouse.windows import Bucket, Unit, Window
+from pipeline.clickhouse.windows import Bucket, Unit, Window, window_of
 
 
 class Summary(NamedTuple):
@@ -30,30 +31,45 @@ def summaries(client: Client, query: SummaryQuery) -> Iterator[Summary]:
     Without windows and groups there is always one summary: that of no events has a count and sum of 0.
     """
     rendered = query.render()
+    read = _Reader(query)
     empty = True
     with client.query_row_block_stream(rendered.sql, parameters=rendered.parameters) as blocks:
         for block in blocks:
             for row in block:
                 empty = False
-                yield _summary(query, row)
+                yield read(row)
     if empty and query.window is Unit.NONE and not query.group_by and not query.per_customer:
-        yield Summary(query.window_at(Bucket(0, 0)), None, (), _values(query, dict.fromkeys(query.columns) | _NOTHING))
+        yield read.nothing()
 
 
-_NOTHING = {"count": 0, "sum": 0}
+class _Reader:
+    """Makes summaries of the rows that a rendered query answers with."""
 
+    def __init__(self, query: SummaryQuery) -> None:
+        self._query = query
+        self._pieces = query.pieces
+        self._columns = query.columns
+        self._window = functools.lru_cache(maxsize=2)(self._window_of)  # rows of one window come together
+        self._groups_from = 3 if query.per_customer else 2
+        self._totals_from = self._groups_from + len(query.group_by)
 
-def _summary(query: SummaryQuery, row: tuple[object, ...]) -> Summary:
-    local_ms, piece_ms, *rest = row
-    customer = str(rest.pop(0)) if query.per_customer else None
-    groups = tuple(None if value is None else str(value) for value in rest[: len(query.group_by)])
-    totals = (int(str(total)) for total in rest[len(query.group_by) :])
-    return Summary(
-        query.window_at(Bucket(int(str(local_ms)), int(str(piece_ms)))),
-        customer,
-        groups,
-        _values(query, dict(zip(query.columns, totals, strict=True))),
-    )
+    def __call__(self, row: Sequence[Any]) -> Summary:
+        return Summary(
+            self._window(row[0], row[1]),
+            row[2] if self._query.per_customer else None,
+            tuple(row[self._groups_from : self._totals_from]),
+            _values(self._query, dict(zip(self._columns, row[self._totals_from :], strict=True))),
+        )
+
+    def nothing(self) -> Summary:
+        """The summary of no events."""
+        totals: dict[str, int | None] = dict.fromkeys(self._columns)
+        return Summary(self._window(0, 0), None, (), _values(self._query, totals | {"count": 0, "sum": 0}))
+
+    def _window_of(self, local_ms: int, piece_ms: int) -> Window:
+        if self._query.window is Unit.NONE:
+            return Window(self._query.start_ms, self._query.end_ms)
+        return window_of(self._query.window, Bucket(local_ms, piece_ms), self._pieces)
 
 
 def _values(query: SummaryQuery, totals: Mapping[str, int | None]) -> dict[str, int | None]:

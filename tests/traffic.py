@@ -32,7 +32,7 @@ UNPACKED_BYTES = 5_000_000
 class Traffic:
     """Sends to the journal and the adjustments of one namespace. One instance is used by one thread."""
 
-    def __init__(self, kafka: str, topics: Topics, partitions: int, seed: int) -> None:
+    def __init__(self, kafka: str, topics: Topics, partitions: int, seed: int, *, transactions: bool = True) -> None:
         self.random = Random(seed)
         self.topics = topics
         self.partitions = partitions
@@ -58,8 +58,9 @@ class Traffic:
             "acks": "all",
         }
         self._plain = Producer(config)
-        self._transactional = Producer(config | {"transactional.id": f"{topics.namespace}-{seed}"})
-        self._transactional.init_transactions(30)
+        if transactions:
+            self._transactional = Producer(config | {"transactional.id": f"{topics.namespace}-{seed}"})
+            self._transactional.init_transactions(30)
         self._kinds = (
             (60, self._new),
             (6, self._again),
@@ -74,7 +75,7 @@ class Traffic:
             (3, self._garbage),
             (1, self._bad_adjustment),
             (1, self._stray_cancellation),
-            (1, self._transaction),
+            (int(transactions), self._transaction),
         )
 
     def send(self, count: int) -> None:

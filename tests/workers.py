@@ -5,23 +5,23 @@ Whoever starts workers does so within ``Deployment``'s ``with``: at its end ever
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupState, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from pipeline.domain.limits import FoldRules
 from pipeline.kafka import admin
 from pipeline.kafka.topics import Topics
-from pipeline.local.kafka import Members
 from pipeline.settings import Settings
 from tests.oracle import World, expected, published, read_topic
 
@@ -30,6 +30,8 @@ PATIENCE_S = 90.0
 
 REFUSES_WITHIN_S = 30.0
 
+T = TypeVar("T")
+
 
 def until(holds: Callable[[], bool], what: str, timeout_s: float = PATIENCE_S) -> None:
     """Wait until a condition holds."""
@@ -37,6 +39,18 @@ def until(holds: Callable[[], bool], what: str, timeout_s: float = PATIENCE_S) -
     while not holds():
         assert time.monotonic() < deadline, f"not within {timeout_s:.0f} s: {what}"
         time.sleep(0.05)
+
+
+def patiently(ask: Callable[[], T]) -> T:
+    """The answer of a broker, which may be away or only just back."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return ask()
+        except KafkaException:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 class WorkerProcess:
@@ -122,6 +136,7 @@ class Deployment:
         self.rules: FoldRules = Settings.load(mine).rules
         self._environ = {name: text for name, text in os.environ.items() if not name.startswith("METERLINE_")} | mine
         self._started: list[WorkerProcess] = []
+        self._client = AdminClient({"bootstrap.servers": kafka, "log_level": 0})
         self._consumer = Consumer(
             {
                 "bootstrap.servers": kafka,
@@ -152,13 +167,13 @@ class Deployment:
         return worker
 
     def places(self, *topics: str) -> list[TopicPartition]:
-        known = self._consumer.list_topics(timeout=30).topics
+        known = patiently(partial(self._consumer.list_topics, timeout=30)).topics
         return [TopicPartition(topic, number) for topic in topics for number in sorted(known[topic].partitions)]
 
     def ends(self, *topics: str) -> dict[tuple[str, int], int]:
         """The offset after the last record of each partition."""
         return {
-            (place.topic, place.partition): self._consumer.get_watermark_offsets(place, timeout=30)[1]
+            (place.topic, place.partition): patiently(partial(self._consumer.get_watermark_offsets, place, 30))[1]
             for place in self.places(*topics)
         }
 
@@ -168,22 +183,25 @@ class Deployment:
 
     def committed(self) -> dict[tuple[str, int], int]:
         """The worker group's offsets."""
-        places = self._consumer.committed(self.places(self.topics.journal, self.topics.adjustments), timeout=30)
+        wanted = self.places(self.topics.journal, self.topics.adjustments)
+        places = patiently(partial(self._consumer.committed, wanted, 30))
         return {(place.topic, place.partition): max(0, place.offset) for place in places}
 
     def is_quiet(self) -> bool:
         """Whether all that was appended is done; in this order, because doing may append."""
         died = [worker.name for worker in self._started if worker.ends_by_itself and not worker.alive()]
         assert not died, f"{died} ended by themselves"
-        with contextlib.suppress(KafkaException):  # a broker that is away or just back
-            done = self.committed()
-            return done == self.ends(self.topics.journal, self.topics.adjustments)
-        return False
+        done = self.committed()
+        return done == self.ends(self.topics.journal, self.topics.adjustments)
 
     def await_members(self, count: int) -> None:
         """Wait until this many workers share the journal's partitions out among them, and nobody comes or goes."""
-        members = Members(self.kafka, self.topics.worker_group)
-        until(lambda: members.count() == count, f"{count} workers in the group")
+        until(lambda: self._members() == count, f"{count} workers in the group")
+
+    def _members(self) -> int:
+        group = self.topics.worker_group
+        found = self._client.describe_consumer_groups([group], request_timeout=10)[group].result(15)
+        return len(found.members) if found.state == ConsumerGroupState.STABLE else 0
 
     def await_progress(self, records: int = 20) -> None:
         """Wait until the workers have published something more."""

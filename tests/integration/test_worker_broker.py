@@ -53,7 +53,7 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
 
 def test_the_broker_dies_in_mid_load(broker: Broker, namespace: str, tmp_path: Path) -> None:
     with Deployment(broker.cluster.bootstrap, namespace, tmp_path / "workers") as deployment:
-        traffic = Traffic(deployment.kafka, deployment.topics, deployment.partitions, seed=4)
+        traffic = Traffic(deployment.kafka, deployment.topics, deployment.partitions, seed=4, transactions=False)
         with sending(traffic, slices=5):
             deployment.worker("worker")
             deployment.await_progress()

@@ -32,6 +32,8 @@ class Gate:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.answers_swallowed = 0
+        self.asked: list[bytes] = []
+        """The beginning of everything that clients sent."""
 
     def __enter__(self) -> Self:
         self._accepting.start()
@@ -86,6 +88,8 @@ class Gate:
                 if answering and self._door is Door.MUTE:
                     self.answers_swallowed += 1
                     break
+                if not answering:
+                    self.asked.append(piece[:4096])
                 target.sendall(piece)
         for one in (source, target):
             with contextlib.suppress(OSError):

@@ -15,6 +15,7 @@ from pathlib import Path
 from pipeline.clickhouse.connection import Server
 from pipeline.codec.records import Codec
 from pipeline.kafka.producer import Publisher
+from pipeline.kafka.reading import partitions_of
 from pipeline.kafka.topics import Topics
 from pipeline.sink.feed import Feed, FeedLimits
 from pipeline.sink.tabulation import Tabulator
@@ -64,7 +65,13 @@ class Sink:
         self.app = self._faust_app(topics)
 
     def run(self) -> None:
-        run_app(self.app)
+        run_app(self.app, self._check_topics)
+
+    def _check_topics(self) -> None:
+        """Raises Unavailable when Kafka does not answer, Refusal when a topic is missing: Faust would wait for ever."""
+        quiet = {**self.settings.kafka, "log_level": 0}
+        for feed in self.feeds:
+            partitions_of(quiet, feed.topic)
 
     def _faust_app(self, topics: Topics) -> BatchApp:
         app = stream_app(

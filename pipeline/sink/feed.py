@@ -19,7 +19,7 @@ from pipeline.errors import MeterlineError
 from pipeline.kafka.producer import Publisher
 from pipeline.sink.tabulation import Tabulate, Tabulated
 from pipeline.stream.app import end_process
-from pipeline.stream.batch import RecordBatch
+from pipeline.stream.batch import RecordBatch, joined
 
 log = logging.getLogger("meterline.sink")
 
@@ -107,7 +107,7 @@ class Feed:
 
     def _read(self, batches: list[RecordBatch]) -> dict[str, pa.Table]:
         found: dict[str, list[pa.Table]] = {}
-        for batch in batches:
+        for batch in joined(batches, self.limits.rows):
             done = self._tabulate(batch)
             self._bury(batch, done)
             for name, parts in done.tables.items():

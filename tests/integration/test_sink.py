@@ -221,3 +221,12 @@ def test_two_sinks_share_the_work(stand: Stand) -> None:
     stand.traffic.send(200)
     stand.assert_tables_say_what_the_topics_say()
     assert second.alive()
+
+
+def test_it_refuses_to_wait_for_what_will_not_come(stack: Stack, namespace: str, tmp_path: Path) -> None:
+    """Without topics, or without Kafka, it says so and ends; whoever supervises it tries again."""
+    for kafka, complaint in ((stack.kafka, "run `meterline topics create`"), ("127.0.0.1:9", "does not answer")):
+        sink = SinkProcess(tmp_path, kafka, stack.clickhouse, namespace)
+        assert sink.run.wait(60) == 1
+        assert complaint in sink.log
+        assert "Traceback" not in sink.log

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
@@ -101,9 +101,14 @@ def read_topic(kafka: str, topic: str) -> Iterator[Read]:
 
 def expected(kafka: str, namespace: str, rules: FoldRules, partitions: int) -> tuple[World, dict[int, PlainState]]:
     """Fold the whole journal by the specification."""
+    return specified(read_topic(kafka, Topics(namespace).journal), rules, partitions)
+
+
+def specified(journal: Iterable[Read], rules: FoldRules, partitions: int) -> tuple[World, dict[int, PlainState]]:
+    """Fold these records of a journal by the specification."""
     codec, world = Codec(), World()
     states = {number: PlainState() for number in range(partitions)}
-    for read in read_topic(kafka, Topics(namespace).journal):
+    for read in journal:
         try:
             content = codec.decode_journal(read.value)
         except UndecodableRecord as error:

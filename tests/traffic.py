@@ -80,6 +80,7 @@ class Traffic:
 
     def send(self, count: int) -> None:
         """Send this many things; returns when the broker has them all."""
+        self._new()  # so that there is something to send again, or to take back
         weights = [weight for weight, _ in self._kinds]
         for _, kind in self.random.choices(self._kinds, weights, k=count):
             kind()
@@ -88,7 +89,7 @@ class Traffic:
 
     def send_each(self) -> None:
         """One of each kind, so that nothing is left to chance."""
-        self._new()
+        self.send(0)
         for _, kind in self._kinds:
             kind()
         self._large()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -18,8 +18,10 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from pipeline.codec.records import Codec
 from pipeline.kafka import admin
 from pipeline.kafka.topics import JOURNAL, topic_config
+from pipeline.worker.opening import Opening
 from tests.traffic import Traffic
 from tests.workers import Deployment, until
 
@@ -48,11 +50,12 @@ def send(deployment: Deployment, count: int = 40) -> None:
 
 
 def leave_state(deployment: Deployment) -> None:
-    """Fold something, and leave the state of it in the directory of ``worker``."""
-    send(deployment)
-    worker = deployment.worker("worker")
-    deployment.settle()
-    worker.stop()
+    """Open the partitions once, as a worker does, in the directory of ``worker``."""
+    config = {"bootstrap.servers": deployment.kafka}
+    state = deployment.home / "worker"
+    opening = Opening(config, deployment.topics, deployment.rules, state, None, Codec())
+    for number in range(deployment.partitions):
+        opening.open(number, 0).close()
 
 
 def recreate(deployment: Deployment, client: AdminClient) -> None:
@@ -93,10 +96,7 @@ def test_state_of_other_rules(deployment: Deployment) -> None:
     refusal = deployment.worker("worker", MAX_EVENT_AGE="34d").refusal()
     assert "written by another fold" in refusal
     assert "METERLINE_MAX_EVENT_AGE" in refusal
-    # Nothing was spoilt: under its own rules the state goes on.
-    send(deployment)
-    deployment.worker("worker")
-    deployment.assert_as_specified()
+    assert "METERLINE_NAMESPACE" in refusal
 
 
 @pytest.mark.parametrize(
@@ -124,14 +124,14 @@ def test_a_journal_without_its_beginning_and_no_state(deployment: Deployment, cl
     assert "METERLINE_SNAPSHOTS" in refusal
 
 
-def test_state_that_knows_what_came_before_goes_on_with_a_journal_without_its_beginning(
-    deployment: Deployment, client: AdminClient
-) -> None:
+def test_a_group_that_has_read_further_than_the_journal_reaches(deployment: Deployment, client: AdminClient) -> None:
+    """As after a broker that came back without its newest records."""
     leave_state(deployment)
-    truncate(deployment, client)
-    send(deployment)
-    deployment.worker("worker")
-    deployment.settle()
+    place = TopicPartition(deployment.topics.journal, 0, 7)
+    wait(client.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(deployment.topics.worker_group, [place])]))
+    refusal = deployment.worker("worker").refusal()
+    assert "ends at offset 0, but records up to 7 were folded" in refusal
+    assert "METERLINE_NAMESPACE" in refusal
 
 
 def test_a_topic_that_does_not_stamp_its_records(deployment: Deployment, client: AdminClient) -> None:

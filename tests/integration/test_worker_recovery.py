@@ -1,0 +1,68 @@
+"""Where a worker goes on: at its store's cursor, from a snapshot, whatever the group's offset says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from tests.oracle import published, read_topic, specified
+from tests.traffic import Traffic
+from tests.workers import Deployment, until
+
+
+def test_a_clean_stop_leaves_nothing_to_do_again(stack: Any, namespace: str, tmp_path: Path) -> None:
+    """And a start tells the group what is done, when the group does not know: else a lag would stay that is none."""
+    with Deployment(stack.kafka, namespace, tmp_path) as deployment:
+        traffic = Traffic(stack.kafka, deployment.topics, deployment.partitions, seed=6)
+        traffic.send(100)
+        worker = deployment.worker("worker")
+        deployment.settle()
+        worker.stop()
+        outputs = (deployment.topics.summaries, deployment.topics.dispositions, deployment.topics.dead_letters)
+        before = deployment.ends(*outputs)
+
+        forgetful = [TopicPartition(deployment.topics.journal, number, 0) for number in range(deployment.partitions)]
+        client = AdminClient({"bootstrap.servers": stack.kafka})
+        group = ConsumerGroupTopicPartitions(deployment.topics.worker_group, forgetful)
+        for future in client.alter_consumer_group_offsets([group]).values():
+            future.result(30)
+        deployment.worker("worker")
+        deployment.settle()
+        assert deployment.ends(*outputs) == before
+
+
+def test_a_snapshot_stands_for_a_journal_without_its_beginning(stack: Any, namespace: str, tmp_path: Path) -> None:
+    store = tmp_path / "snapshots"
+    settings = {"SNAPSHOTS": store.as_uri(), "SNAPSHOT_EVERY": "300ms"}
+    with Deployment(stack.kafka, namespace, tmp_path, **settings) as deployment:
+        traffic = Traffic(stack.kafka, deployment.topics, deployment.partitions, seed=7)
+        traffic.send(150)
+        worker = deployment.worker("worker")
+        deployment.settle()
+        journal = deployment.topics.journal
+        ends = deployment.ends(journal)
+
+        def covered() -> bool:
+            manifests = [json.loads(path.read_text()) for path in store.rglob("*.json")]
+            cursors = {(journal, one["origin"]["partition"]): one["cursor"] for one in manifests}
+            return all(max([cursors.get(place, 0)]) == end for place, end in ends.items())
+
+        until(covered, "every partition has a snapshot at its end")
+        worker.kill()
+        records = list(read_topic(stack.kafka, journal))
+        client = AdminClient({"bootstrap.servers": stack.kafka})
+        for future in client.delete_records([TopicPartition(*place, end) for place, end in ends.items()]).values():
+            future.result(30)
+
+        traffic.send(100)
+        deployment.worker("another")
+        deployment.settle()
+        records += read_topic(stack.kafka, journal)
+        world, _ = specified(records, deployment.rules, deployment.partitions)
+        found = published(stack.kafka, namespace)
+        assert found.shards == world.shards
+        assert found.dispositions == world.dispositions

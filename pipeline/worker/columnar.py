@@ -13,7 +13,7 @@ A batch in which the broker's clock steps back, or leaps ahead by a whole window
 from __future__ import annotations
 
 from decimal import Context
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,9 @@ from pipeline.stream.batch import RecordBatch
 from pipeline.worker import layout
 from pipeline.worker.grouping import enter_tallies
 from pipeline.worker.murmur import home_partitions
+
+if TYPE_CHECKING:
+    from pipeline.worker.partition import Partition
 
 Mask = npt.NDArray[np.bool_]
 
@@ -62,7 +65,7 @@ class DimensionChecks:
         return good
 
 
-def fold_columns(partition: Any, batch: RecordBatch, checks: DimensionChecks) -> None:
+def fold_columns(partition: Partition, batch: RecordBatch, checks: DimensionChecks) -> None:
     """Fold a batch that begins where the partition's fold stands; equal to folding it record by record."""
     appended = batch.appended_at_ms
     clock = np.maximum(appended, partition.state.clock_ms)
@@ -101,7 +104,7 @@ def fold_columns(partition: Any, batch: RecordBatch, checks: DimensionChecks) ->
 
 
 def _same_again(
-    partition: Any,
+    partition: Partition,
     batch: RecordBatch,
     frame: pl.DataFrame,
     rows: npt.NDArray[np.int64],
@@ -150,14 +153,16 @@ def _same_again(
     return settled
 
 
-def fold_rows(partition: Any, batch: RecordBatch, places: Any, contents: dict[int, Any]) -> None:
+def fold_rows(partition: Partition, batch: RecordBatch, places: Any, contents: dict[int, Any]) -> None:
     """Some rows of a batch by the specification, in order."""
     for place in places:
         content = contents.get(place)
         partition.fold_record(batch, place, partition.content(batch.values[place]) if content is None else content)
 
 
-def _acceptable(partition: Any, frame: pl.DataFrame, clock: npt.NDArray[np.int64], checks: DimensionChecks) -> Mask:
+def _acceptable(
+    partition: Partition, frame: pl.DataFrame, clock: npt.NDArray[np.int64], checks: DimensionChecks
+) -> Mask:
     """Rows that pass every check of the specification, and live here. A row in doubt is left out."""
     rules = partition.journal.rules
     timestamp = frame["timestamp_ms"].to_numpy()
@@ -199,7 +204,7 @@ def _identity_key(content: MeterEvent | Cancellation | Undecodable) -> bytes | N
     return layout.LEDGER + f"{content.identifier}\0{content.event_name}\0{mode}".encode()
 
 
-def _expiry_rows(partition: Any, clock: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _expiry_rows(partition: Partition, clock: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """The rows at which a waiting cancellation expires: decisions of exactly those records."""
     window_ms = partition.journal.rules.cancellation_window_ms
     waiting = partition.state.awaited_before(int(clock[-1]) - window_ms)
@@ -223,7 +228,7 @@ def _spoken_of_before(keys: pl.Series, rows: npt.NDArray[np.int64], contents: di
 
 
 def _enter_ledger(
-    partition: Any,
+    partition: Partition,
     batch: RecordBatch,
     rows: npt.NDArray[np.int64],
     clock: npt.NDArray[np.int64],
@@ -239,7 +244,7 @@ def _enter_ledger(
     partition.state.ledger.update(zip(keys, entries, strict=True))
 
 
-def _keep_bodies(partition: Any, batch: RecordBatch, rows: npt.NDArray[np.int64]) -> None:
-    values = batch.values
+def _keep_bodies(partition: Partition, batch: RecordBatch, rows: npt.NDArray[np.int64]) -> None:
+    values: list[Any] = batch.values
     bodies = values if len(rows) == len(values) else [values[row] for row in rows.tolist()]
     partition.state.bodies.update(zip(batch.offsets[rows].tolist(), bodies, strict=True))

@@ -19,6 +19,7 @@ from pipeline.domain.tally import merge_tally
 from pipeline.worker import layout
 from pipeline.worker.cell import Cell
 from pipeline.worker.merging import Rows, merge_rows, wide
+from pipeline.worker.state import StoredState
 
 Ints = npt.NDArray[np.int64]
 
@@ -26,7 +27,7 @@ _ENTRY_ROW = np.dtype([("offset", ">u8"), ("appended_at", ">i8"), ("timestamp", 
 _GROUP = ["livemode", "event_name", "customer", "minute", "dimensions"]
 
 
-def enter_tallies(state: Any, frame: pl.DataFrame, places: Ints, offsets: Ints, appended: Ints) -> None:
+def enter_tallies(state: StoredState, frame: pl.DataFrame, places: Ints, offsets: Ints, appended: Ints) -> None:
     """Count the rows of ``frame`` at ``places``, whose records are at ``offsets``; both ascend, and so do times."""
     words, timestamps = _value_words(frame["value"])[places], frame["timestamp_ms"].to_numpy()[places]
     groups = _groups(frame if len(places) == len(frame) else frame[places])
@@ -75,19 +76,20 @@ def _groups(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _merge(state: Any, keys: list[bytes], rows: Rows, entries: bytes, starts: Ints, sizes: Ints) -> None:
+def _merge(state: StoredState, keys: list[bytes], rows: Rows, entries: bytes, starts: Ints, sizes: Ints) -> None:
     """Bring the tallies of a batch, packed in ``rows``, with their entries into the state."""
     cells, dirty = state.cells, state.dirty
     _load(state, [key for key in keys if key not in cells])
     found = [cells.get(key) for key in keys]
-    known = [at for at, cell in enumerate(found) if cell is not None and cell.tally is None and cell.packed]
+    known = [(at, cell) for at, cell in enumerate(found) if cell is not None and cell.tally is None and cell.packed]
     by_hand = {at for at, cell in enumerate(found) if cell is not None and (cell.tally is not None or not cell.packed)}
     if known:
-        before = np.frombuffer(b"".join([found[at].packed for at in known]), layout.TALLY_ROW)
-        merged, right = merge_rows(before, rows[known])
-        by_hand.update(at for at, is_right in zip(known, right.tolist(), strict=True) if not is_right)
+        before = np.frombuffer(b"".join([cell.packed for _, cell in known]), layout.TALLY_ROW)
+        places = np.array([at for at, _ in known])
+        merged, right = merge_rows(before, rows[places])
+        by_hand.update(places[~right].tolist())
         single = rows.copy() if by_hand else rows
-        single[np.array(known)[right]] = merged[right]
+        single[places[right]] = merged[right]
         packed = single.tobytes()
     else:
         packed = rows.tobytes()
@@ -111,7 +113,7 @@ def _merge(state: Any, keys: list[bytes], rows: Rows, entries: bytes, starts: In
             dirty.append(key)
 
 
-def _load(state: Any, keys: list[bytes]) -> None:
+def _load(state: StoredState, keys: list[bytes]) -> None:
     """Bring tallies of the store into memory; those that it does not have are new."""
     for key, packed in zip(keys, state.stored(keys), strict=True):
         if packed is not None:

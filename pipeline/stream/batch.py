@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -46,3 +47,37 @@ class RecordBatch:
             self.keys[cut:],
             self.values[cut:],
         )
+
+
+def joined(batches: Iterable[RecordBatch], records_max: int) -> list[RecordBatch]:
+    """The same records in fewer batches: those of a partition that follow each other become one, in their order.
+
+    Reading by columns costs the same for ten records as for a thousand, and a topic that is read as it is written
+    comes in batches of ten. No batch grows beyond ``records_max`` by it.
+    """
+    runs: list[list[RecordBatch]] = []
+    open_runs: dict[tuple[str, int], tuple[list[RecordBatch], int]] = {}
+    for batch in batches:
+        place = (batch.topic, batch.partition)
+        run, records = open_runs.get(place, ([], 0))
+        if not run or run[-1].next_offset != batch.start or records + len(batch) > records_max:
+            run, records = [], 0
+            runs.append(run)
+        run.append(batch)
+        open_runs[place] = run, records + len(batch)
+    return [_one(run) for run in runs]
+
+
+def _one(run: Sequence[RecordBatch]) -> RecordBatch:
+    if len(run) == 1:
+        return run[0]
+    return RecordBatch(
+        run[0].topic,
+        run[0].partition,
+        run[0].start,
+        run[-1].next_offset,
+        np.concatenate([batch.offsets for batch in run]),
+        np.concatenate([batch.appended_at_ms for batch in run]),
+        [key for batch in run for key in batch.keys],
+        [value for batch in run for value in batch.values],
+    )

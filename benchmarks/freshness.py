@@ -8,8 +8,8 @@ from typing import Any
 
 from clickhouse_connect.driver.client import Client
 
-from benchmarks.figures import MILLISECONDS, RECORDS_PER_S, Figure, Outcome, Target, agreed, at_most
-from benchmarks.measuring import percentile
+from benchmarks.figures import MILLISECONDS, RATIO, RECORDS_PER_S, Figure, Outcome, Target, agreed, at_most
+from benchmarks.measuring import Moment, percentile
 from benchmarks.stage import Deployment, Stage, until
 from benchmarks.workload import CENT, EVENT_NAME
 from pipeline import MeterlineProducer
@@ -40,11 +40,14 @@ def measure(stage: Stage, records: int) -> Outcome:
         until(lambda: probes.look(client) == 0, "the first event is visible")
         probes.forget()
         load = _Load(deployment, records)
+        pids = {"worker": worker.pid, "sink": sink.pid, "engine": stage.clickhouse_pid}
+        start = {role: Moment.now(pid) for role, pid in pids.items() if pid is not None}
         load.start()
         while load.is_alive():
             probes.publish_when_due()
             probes.look(client)
             time.sleep(_LOOK_EVERY_S)
+        busy = {role: before.until(Moment.now(pids[role]), 1) for role, before in start.items()}
         until(lambda: probes.look(client) == 0, "every probe is visible")
         until(lambda: _count(client) >= records, "every event is visible")
         count, units = _totals(client)
@@ -55,6 +58,7 @@ def measure(stage: Stage, records: int) -> Outcome:
             "freshness", "acknowledged to visible, p99", percentile(probes.seen_after_ms, 0.99), MILLISECONDS,
             at_most(2_000.0),
         ),
+        *(Figure("freshness", f"cores of the {role}", rate.cpu_s / rate.wall_s, RATIO) for role, rate in busy.items()),
     ]  # fmt: skip
     exact = agreed("events", count, records) | agreed("sum", units, load.cents * CENT)
     return Outcome(figures, exact | {"probes": len(probes.seen_after_ms)})

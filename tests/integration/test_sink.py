@@ -110,7 +110,7 @@ def test_kill_9_between_insert_and_acknowledgement(stand: Stand) -> None:
     stand.traffic.send(20)
     stand.settle()
     again = 0
-    for _ in range(5):
+    for _ in range(3):
         before = stand.logged()
         stand.traffic.send(20)
         stand.await_rows(more_than=before)

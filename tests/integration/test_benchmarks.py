@@ -16,6 +16,8 @@ from benchmarks.worker import check_published
 from benchmarks.workload import HOT, WIDE, write_journal
 from tests.conftest import Stack
 
+pytestmark = pytest.mark.timeout(600)  # all benchmarks, one after the other, in one fixture
+
 RECORDS = 3_000
 ROOT = Path(__file__).parents[2]
 
@@ -57,7 +59,7 @@ def document(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=560,
         check=False,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr

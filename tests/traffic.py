@@ -41,6 +41,8 @@ class Traffic:
         """Good ones that were sent, each identity once; those of aborted transactions are not among them."""
         self.strays: list[MeterEvent] = []
         """Those of them that were sent to the wrong partition only."""
+        self.strays_cancelled: set[str] = set()
+        """Adjustment ids of cancellations that somebody wrote into the wrong partition of the journal."""
         self.repeated: list[MeterEvent] = []
         """Those that were sent again, unchanged, once for each time."""
         self.garbage: dict[tuple[bytes | None, bytes | None], str] = {}
@@ -164,6 +166,7 @@ class Traffic:
         body = Cancellation(
             f"c{next(self._numbers)}", target.event_name, target.livemode, target.identifier, None, target.timestamp_ms
         )
+        self.strays_cancelled.add(body.adjustment_id)
         self._produce(None, self.codec.encode_cancellation(body), self._elsewhere(target.identifier))
 
     def _transaction(self) -> None:

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from confluent_kafka import Consumer, ConsumerGroupState, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from pipeline.domain.limits import FoldRules
 from pipeline.kafka import admin
@@ -98,6 +98,7 @@ class WorkerProcess:
 
     def refusal(self) -> str:
         """Wait for its end: exit code 1 and one line that says why. Returns that line."""
+        self.ends_by_itself = False
         try:
             code = self.run.wait(REFUSES_WITHIN_S)
         except subprocess.TimeoutExpired as error:
@@ -148,7 +149,7 @@ class Deployment:
 
     def __enter__(self) -> Self:
         self.home.mkdir(parents=True, exist_ok=True)
-        admin.create({"bootstrap.servers": self.kafka}, self.namespace, self.partitions, 1)
+        self.create_topics()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -165,6 +166,27 @@ class Deployment:
         worker = WorkerProcess(name, self.home / name, self._environ | more, self.home / f"{name}.log")
         self._started = [*(one for one in self._started if one.name != name), worker]
         return worker
+
+    def create_topics(self) -> None:
+        """Those that are missing."""
+        admin.create({"bootstrap.servers": self.kafka}, self.namespace, self.partitions, 1)
+
+    def delete(self, topic: str) -> None:
+        """Delete a topic, and wait until it is gone."""
+        for future in self._client.delete_topics([topic]).values():
+            future.result(30)
+        until(lambda: topic not in self._client.list_topics(timeout=10).topics, f"{topic} is gone")
+
+    def configure(self, topic: str, name: str, text: str) -> None:
+        """Set one entry of a topic's configuration, and wait until the broker knows it."""
+        entry = ConfigEntry(name, text, incremental_operation=AlterConfigOpType.SET)
+        resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+        for future in self._client.incremental_alter_configs([resource]).values():
+            future.result(30)
+        until(
+            lambda: admin.describe({"bootstrap.servers": self.kafka}, [topic])[topic].config[name] == text,
+            f"{topic} has {name}={text}",
+        )
 
     def places(self, *topics: str) -> list[TopicPartition]:
         known = patiently(partial(self._consumer.list_topics, timeout=30)).topics

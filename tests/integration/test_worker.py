@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.domain import outcomes
+from pipeline.domain.events import Cancellation
+from pipeline.domain.partitioning import partition_of
 from pipeline.worker import layout
 from pipeline.worker.store import Store
 from tests.oracle import expected, read_topic
@@ -52,6 +54,28 @@ def assert_strays_came_home_once(deployment: Deployment, traffic: Traffic) -> No
     assert all(copies[name] == 2 + repeats[name] for name in bodies.values())
 
 
+def assert_adjustments_stand_in_the_journal(deployment: Deployment, traffic: Traffic) -> None:
+    """Each once: next to its event, or a range in every partition; asked for when the adjustment was appended."""
+    codec, partitions = traffic.codec, deployment.partitions
+    wanted: Counter[tuple[int, bytes, Cancellation]] = Counter()
+    for read in read_topic(deployment.kafka, deployment.topics.adjustments):
+        if (read.key, read.value) not in traffic.bad_adjustments:
+            asked = codec.decode_adjustment(read.value)
+            body = Cancellation(*asked, requested_at_ms=read.appended_at_ms)
+            if asked.identifier is not None:
+                home = partition_of(asked.identifier, partitions)
+                wanted[home, asked.identifier.encode(), body] += 1
+            else:
+                wanted.update((number, asked.id.encode(), body) for number in range(partitions))
+    found: Counter[tuple[int, bytes, Cancellation]] = Counter()
+    for read in read_topic(deployment.kafka, deployment.topics.journal):
+        if (read.key, read.value) not in traffic.garbage:
+            content = codec.decode_journal(read.value)
+            if isinstance(content, Cancellation) and content.adjustment_id not in traffic.strays_cancelled:
+                found[read.partition, read.key or b"", content] += 1
+    assert found == wanted
+
+
 def assert_stores_hold_the_books(deployment: Deployment, worker: WorkerProcess) -> None:
     """Invariant 2 as the stopped worker has it on disk: clock, cursor and accounts of the specification."""
     _, states = expected(deployment.kafka, deployment.namespace, deployment.rules, deployment.partitions)
@@ -83,5 +107,6 @@ def test_whatever_services_send_the_published_world_is_the_specified_one(
         assert_each_counts_once(deployment.kafka, traffic, world)
         assert_buried(deployment, traffic)
         assert_strays_came_home_once(deployment, traffic)
+        assert_adjustments_stand_in_the_journal(deployment, traffic)
         worker.stop()
         assert_stores_hold_the_books(deployment, worker)

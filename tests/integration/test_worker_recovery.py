@@ -10,7 +10,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from tests.oracle import published, read_topic, specified
-from tests.traffic import Traffic
+from tests.traffic import Traffic, assert_each_counts_once
 from tests.workers import Deployment, until
 
 
@@ -33,6 +33,27 @@ def test_a_clean_stop_leaves_nothing_to_do_again(stack: Any, namespace: str, tmp
         deployment.worker("worker")
         deployment.settle()
         assert deployment.ends(*outputs) == before
+
+
+def test_invariant_5_nothing_is_committed_that_is_not_published(stack: Any, namespace: str, tmp_path: Path) -> None:
+    """The topic of the summaries is gone: until it sees that and stops, the worker waits with all its records."""
+    with Deployment(stack.kafka, namespace, tmp_path) as deployment:
+        topics = deployment.topics
+        traffic = Traffic(stack.kafka, topics, deployment.partitions, seed=8)
+        worker = deployment.worker("worker")
+        deployment.await_members(1)
+        deployment.delete(topics.summaries)
+        traffic.send(100)
+        adjustments = deployment.ends(topics.adjustments)
+        until(
+            lambda: adjustments.items() <= deployment.committed().items() or not worker.alive(),
+            "the worker routes and commits adjustments",
+        )
+        assert {done for (topic, _), done in deployment.committed().items() if topic == topics.journal} == {0}
+        assert "`meterline topics create`" in worker.refusal()
+        deployment.create_topics()
+        deployment.worker("another")
+        assert_each_counts_once(stack.kafka, traffic, deployment.assert_as_specified())
 
 
 def test_a_snapshot_stands_for_a_journal_without_its_beginning(stack: Any, namespace: str, tmp_path: Path) -> None:

@@ -10,16 +10,11 @@ import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
     NewPartitions,
     NewTopic,
-    ResourceType,
 )
 
 from pipeline.codec.records import Codec
-from pipeline.kafka import admin
 from pipeline.kafka.topics import JOURNAL, topic_config
 from pipeline.worker.opening import Opening
 from tests.traffic import Traffic
@@ -59,8 +54,7 @@ def leave_state(deployment: Deployment) -> None:
 
 
 def recreate(deployment: Deployment, client: AdminClient) -> None:
-    wait(client.delete_topics([deployment.topics.journal]))
-    until(lambda: deployment.topics.journal not in client.list_topics(timeout=10).topics, "the topic is gone")
+    deployment.delete(deployment.topics.journal)
     topic = NewTopic(deployment.topics.journal, deployment.partitions, 1, config=topic_config(JOURNAL, 1))
     wait(client.create_topics([topic]))
     until(lambda: deployment.topics.journal in client.list_topics(timeout=10).topics, "the topic is back")
@@ -74,21 +68,6 @@ def truncate(deployment: Deployment, client: AdminClient) -> None:
     """Delete the records of partition 0, as retention would."""
     end = deployment.ends(deployment.topics.journal)[deployment.topics.journal, 0]
     wait(client.delete_records([TopicPartition(deployment.topics.journal, 0, end)]))
-
-
-def stamp_by_producers(deployment: Deployment, client: AdminClient) -> None:
-    entry = ConfigEntry("message.timestamp.type", "CreateTime", incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ResourceType.TOPIC, deployment.topics.journal, incremental_configs=[entry])
-    wait(client.incremental_alter_configs([resource]))
-    until(
-        lambda: (
-            admin.describe({"bootstrap.servers": deployment.kafka}, [deployment.topics.journal])[
-                deployment.topics.journal
-            ].config["message.timestamp.type"]
-            == "CreateTime"
-        ),
-        "the topic takes its records' own times",
-    )
 
 
 def test_state_of_other_rules(deployment: Deployment) -> None:
@@ -134,8 +113,8 @@ def test_a_group_that_has_read_further_than_the_journal_reaches(deployment: Depl
     assert "METERLINE_NAMESPACE" in refusal
 
 
-def test_a_topic_that_does_not_stamp_its_records(deployment: Deployment, client: AdminClient) -> None:
-    stamp_by_producers(deployment, client)
+def test_a_topic_that_does_not_stamp_its_records(deployment: Deployment) -> None:
+    deployment.configure(deployment.topics.journal, "message.timestamp.type", "CreateTime")
     refusal = deployment.worker("worker").refusal()
     assert "message.timestamp.type=LogAppendTime" in refusal
     assert "`meterline topics check`" in refusal

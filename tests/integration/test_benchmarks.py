@@ -123,3 +123,8 @@ def test_the_shapes_are_as_they_are_said_to_be() -> None:
         pairs = shape.cells_of(1_000_000) * 8
         expected = pairs * (1 - (1 - 1 / pairs) ** 960_000)
         assert abs(expected - tallies) < 0.01 * tallies
+
+
+def test_the_readme_tells_of_every_benchmark() -> None:
+    readme = (ROOT / "benchmarks" / "README.md").read_text()
+    assert [name for name in BENCHMARKS if f"`{name}`" not in readme] == []

@@ -32,7 +32,7 @@ TARGETS = {
     ("query", "view, p99"): {"at_most": 50},
     ("freshness", "events published"): {"at_least": 4_900},
     ("freshness", "acknowledged to visible, p99"): {"at_most": 2_000},
-    ("long", "most memory of the worker"): {"at_most": 1_500},
+    ("long", "most memory"): {"at_most": 1_500},
     ("long", "last to first, CPU"): {"at_least": 0.7},
 }
 

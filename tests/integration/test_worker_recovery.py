@@ -41,7 +41,7 @@ def test_invariant_5_nothing_is_committed_that_is_not_published(stack: Any, name
         topics = deployment.topics
         traffic = Traffic(stack.kafka, topics, deployment.partitions, seed=8)
         worker = deployment.worker("worker")
-        deployment.await_members(1)
+        until(lambda: "took over partitions" in worker.log, "the worker has its partitions")
         deployment.delete(topics.summaries)
         traffic.send(100)
         adjustments = deployment.ends(topics.adjustments)

@@ -24,7 +24,7 @@ from rocksdict import (
 
 from pipeline.errors import Refusal
 
-_MEMTABLE_BYTES = 16 * 2**20
+_MEMTABLE_BYTES = 24 * 2**20
 _CACHE_BYTES = 64 * 2**20
 _shared_cache: list[Cache] = []
 
@@ -39,7 +39,7 @@ def _options() -> Options:
     options = Options(raw_mode=True)
     options.create_if_missing(True)
     options.set_write_buffer_size(_MEMTABLE_BYTES)
-    options.set_max_write_buffer_number(2)
+    options.set_max_write_buffer_number(3)
     options.set_memtable_prefix_bloom_ratio(0.1)
     options.set_memtable_whole_key_filtering(True)
     options.set_level_zero_file_num_compaction_trigger(8)

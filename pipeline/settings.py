@@ -120,7 +120,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("cancel_window_ms", "METERLINE_CANCEL_WINDOW", lambda text: _duration_ms(text) if text else None, "", "how long after its append an event can be taken back; empty for as long as identifiers are remembered; part of the fold's version"),
     Setting("flush_every_ms", "METERLINE_FLUSH_EVERY", _duration_ms, "250ms", "longest time the worker holds folded records before it publishes"),
     Setting("flush_records", "METERLINE_FLUSH_RECORDS", _whole(1, 5_000_000), "200000", "most records the worker holds before it publishes"),
-    Setting("sink_every_ms", "METERLINE_SINK_EVERY", _duration_ms, "500ms", "longest time the sink gathers rows before an insert"),
+    Setting("sink_every_ms", "METERLINE_SINK_EVERY", _duration_ms, "250ms", "longest time the sink gathers rows before an insert"),
     Setting("sink_rows", "METERLINE_SINK_ROWS", _whole(1, 1_000_000), "50000", "most rows in one insert"),
     Setting("event_log", "METERLINE_EVENT_LOG", _switch, "on", "whether the sink copies the journal into meter_events"),
     Setting("session_timeout_ms", "METERLINE_SESSION_TIMEOUT", _duration_ms, "10s", "how long a silent worker or sink keeps its partitions"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import signal
 import sys
 import tempfile
 import time
@@ -43,6 +44,7 @@ BENCHMARKS = {
 
 def main() -> None:
     arguments = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of every finally: nothing is left running
     wanted = arguments.only or [name for name, benchmark in BENCHMARKS.items() if benchmark.usual]
     document, figures = circumstances() | {"benchmarks": {}}, []
     with _stage(arguments, _say) as stage:

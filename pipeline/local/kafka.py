@@ -122,7 +122,8 @@ class Cluster:
         for node in range(1, len(self.ports) + 1):
             config = self._configure(node, new / f"broker-{node}")
             argv = [command, *_JVM, *self._logging("kafka-format"), "-cp", f"{jars}/*", "kafka.tools.StorageTool"]
-            argv += ["format", "--cluster-id", cluster_id, "--config", str(config)]
+            # One word: an id may begin with a minus, and would be taken for an option.
+            argv += ["format", f"--cluster-id={cluster_id}", "--config", str(config)]
             running.append(subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
         said = [process.communicate()[0].decode(errors="replace") for process in running]
         for process, text in zip(running, said, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -142,19 +143,20 @@ def test_a_store_that_is_in_use(deployment: Deployment, stack: Any, namespace: s
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [(recreate, ["created again while this worker ran"]), (add_partition, ["has 3 partitions", "has 2"])],
+    [
+        (recreate, "there is no topic|created again while this worker ran"),  # it may look while there is none
+        (add_partition, "has 3 partitions and .* has 2"),
+    ],
 )
 def test_a_journal_that_changes_under_a_running_worker(
-    deployment: Deployment, client: AdminClient, change: Callable[[Deployment, AdminClient], None], words: list[str]
+    deployment: Deployment, client: AdminClient, change: Callable[[Deployment, AdminClient], None], words: str
 ) -> None:
     send(deployment)
     worker = deployment.worker("worker")
     deployment.settle()
     change(deployment, client)
     send(deployment)
-    refusal = worker.refusal()
-    for word in words:
-        assert word in refusal
+    assert re.search(words, worker.refusal())
 
 
 def test_a_journal_that_loses_records_in_front_of_a_running_worker(deployment: Deployment, client: AdminClient) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import aiokafka
 import faust
 from aiokafka.consumer.fetcher import FetchResult
-from aiokafka.errors import ConsumerStoppedError
+from aiokafka.errors import ConsumerStoppedError, KafkaError
+from aiokafka.structs import OffsetAndMetadata
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -46,6 +47,28 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         consumer = self._ensure_consumer()
         offsets = {tp: await consumer.committed(tp) for tp in partitions}
         return {tp: offset for tp, offset in offsets.items() if offset is not None}
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        """Whether it worked. Partitions that were taken away meanwhile are left out.
+
+        Stock Faust ends the process when a commit fails. But it is only a hint for whoever comes next: what is read
+        again is known to be done already.
+        """
+        consumer = self._ensure_consumer()
+        assigned = self.assignment()
+        ours = {
+            driver.ensure_aiokafka_TP(tp): OffsetAndMetadata(offset, "")
+            for tp, offset in offsets.items()
+            if tp in assigned
+        }
+        if not ours:
+            return False
+        try:
+            await consumer.commit(ours)
+        except KafkaError as error:
+            self.log.warning("offsets are not committed, they will be with the next ones: %r", error)
+            return False
+        return True
 
     async def _fetch_records(  # type: ignore[override]  # a batch in place of a list of records
         self,
@@ -146,6 +169,22 @@ class BatchConsumer(driver.Consumer):
         if app.start_offsets is not None:
             for tp, offset in (await app.start_offsets(set(self.assignment()))).items():
                 await self.seek(tp, offset)
+
+    def note_done(self, tp: TP, next_offset: int) -> None:
+        """Have the group told, with its next commit, that everything below ``next_offset`` is done."""
+        self._acked[tp].append(next_offset - 1)
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        committed: bool = await super()._commit(offsets)
+        if not committed:
+            for tp in self.assignment() & offsets.keys():
+                self.note_done(tp, offsets[tp])
+        return committed
+
+    def _should_commit(self, tp: TP, offset: int) -> bool:
+        """Also what Faust takes for committed, because it has tried."""
+        committed = self._committed_offset[tp]
+        return committed is None or offset >= committed
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Batches are contiguous by construction, so there is no gap to track."""

@@ -255,7 +255,9 @@ class Worker:
                 for number in sorted(mine):
                     floor = committed.get(TP(self.topics.journal, number), 0)
                     await asyncio.to_thread(self._open, number, floor)
-                await self._commit_cursors(committed)
+                for number, partition in self.partitions.items():
+                    # A worker that was killed had no time to, and a lag would stay that is none.
+                    consumer.note_done(TP(self.topics.journal, number), partition.cursor)
                 log.info("took over partitions %s in %.1f s", sorted(mine), time.monotonic() - started)
         except Exception as error:  # without its state a partition must not be read
             end_process(error)
@@ -266,14 +268,6 @@ class Worker:
             self.partitions[number] = self.opening.open(number, floor)
         else:
             partition.silent_below = max(partition.silent_below, floor)
-
-    async def _commit_cursors(self, committed: dict[TP, int]) -> None:
-        """Tell the group what is done already: a worker that was killed had no time to, and the lag would stay."""
-        done = {TP(self.topics.journal, number): partition.cursor for number, partition in self.partitions.items()}
-        ahead = {tp: cursor for tp, cursor in done.items() if cursor > committed.get(tp, 0)}
-        if ahead:
-            consumer: Any = self.app.consumer
-            await consumer._commit(ahead)
 
     async def _start_offsets(self, assigned: set[TP]) -> dict[TP, int]:
         return {

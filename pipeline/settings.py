@@ -202,5 +202,5 @@ class Settings:
         return config
 
 
-UNREAD = frozenset({"METERLINE_HOME"})
+UNREAD = frozenset({"METERLINE_HOME", "METERLINE_TEST_STACK"})
 """Variables that belong to the laptop stack and the command line, not to a process's settings."""

@@ -29,7 +29,14 @@ class Stack:
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
-    """A broker and a ClickHouse endpoint for the whole run, empty at its start; no worker and no sink."""
+    """A broker and a ClickHouse endpoint for the whole run; no worker and no sink.
+
+    METERLINE_TEST_STACK="host:port http://host:port" names a Kafka and a ClickHouse that run already: tests have
+    namespaces of their own there, so one pair serves many runs.
+    """
+    if given := os.environ.get("METERLINE_TEST_STACK"):
+        yield Stack(*given.split())
+        return
     with tempfile.TemporaryDirectory(prefix="meterline-tests-") as directory:
         services = start_services(Home.at(Path(directory)).make(), Ports.any(brokers=1))
         try:

@@ -1,0 +1,77 @@
+"""What handlers work with: one bundle, put together once at the start (wiring.py) and handed to every handler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from pipeline.codec.records import Codec
+from pipeline.domain.limits import FoldRules
+from pipeline.gateway.calls import Caller
+from pipeline.kafka.topics import Topics
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """The deployment's secrets by key id, the one that signs first; never in a log or a repr."""
+
+    by_kid: Mapping[str, bytes] = field(repr=False)
+
+    @property
+    def signing_kid(self) -> str:
+        return next(iter(self.by_kid))
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """What one gateway is told. Sizes in bytes, times in ms."""
+
+    kafka: Mapping[str, Any]
+    namespace: str
+    rules: FoldRules
+    secrets: Secrets
+    host: str = "127.0.0.1"
+    port: int = 8484
+    metrics_port: int | None = None
+    clickhouse: Any = None
+    requests_max: int = 512
+    requests_per_key_max: int = 128
+
+
+class Keys(Protocol):
+    """Who is behind an Authorization header. Raises Problem 401, the same for every key that does not stand."""
+
+    def authenticate(self, authorization: str | None) -> Caller: ...
+
+
+class Service(Protocol):
+    """A part with a life of its own: a reading thread, a producer, a dispatcher. Started in order before the first
+    request, stopped in reverse after the last one. ``not_ready`` is None, or what it waits for, in plain words.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    def not_ready(self) -> str | None: ...
+
+
+@dataclass(slots=True)
+class Parts:
+    """``clock`` gives milliseconds since the epoch. ``services`` are started and stopped with the gateway."""
+
+    settings: GatewaySettings
+    codec: Codec
+    topics: Topics
+    clock: Callable[[], int]
+    keys: Keys
+    tokens: Keys
+    journal: Any = None
+    catalog: Any = None
+    questions: Any = None
+    reports: Any = None
+    services: tuple[Service, ...] = ()

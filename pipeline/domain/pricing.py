@@ -125,7 +125,7 @@ def rounded(exact: int, step: int) -> int:
 
 def _divided(quantity: int, transform: Transform) -> int:
     divisor: int = transform.divide_by * VALUE_UNIT
-    parts = -(-quantity // divisor) if transform.round == "up" else quantity // divisor
+    parts: int = -(-quantity // divisor) if transform.round == "up" else quantity // divisor
     return parts * VALUE_UNIT
 
 

@@ -6,7 +6,8 @@ MeterlineError
 ├── UndecodableRecord   a record nobody can read: becomes a disposition and a dead letter
 ├── Refusal             fail closed: going on would risk the numbers; the message names the command that mends it
 ├── PublishFailed       Kafka refused a record for good: nothing that depends on it may be committed
-└── Unavailable         a dependency is away: try again
+├── Unavailable         a dependency is away: try again
+└── Overloaded          too much is under way here: nothing was done, try again
 """
 
 from __future__ import annotations
@@ -47,6 +48,14 @@ class PublishFailed(MeterlineError):
 
 class Unavailable(MeterlineError):
     """Kafka or ClickHouse could not be reached or did not answer in time."""
+
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Overloaded(MeterlineError):
+    """There is no room for this now. Nothing of it was done."""
 
     def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
         super().__init__(message)

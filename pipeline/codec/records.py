@@ -12,9 +12,12 @@ from typing import Any
 from fastavro import schemaless_reader, schemaless_writer
 
 from pipeline.codec.borders import Walk, check, walk_of
+from pipeline.codec.catalog import core_event_of, core_event_record, object_of, record_of
 from pipeline.codec.dimensions import long_bytes, string_bytes
 from pipeline.codec.framing import Registry, frame, unframe
 from pipeline.codec.schemas import newest, versions
+from pipeline.domain.catalog import CatalogObject
+from pipeline.domain.core_events import CoreEvent
 from pipeline.domain.events import (
     Adjustment,
     Cancellation,
@@ -26,10 +29,11 @@ from pipeline.domain.events import (
     SummaryShard,
     TallyKey,
 )
+from pipeline.domain.generations import Generation
 from pipeline.errors import UndecodableRecord
 
-CATALOG = ("Meter", "Product", "Plan")
-"""The records of the catalog topic. Times are int milliseconds, amounts exact decimals as text."""
+CATALOG = ("Meter", "Product", "Plan", "ApiKey")
+"""The records of the catalog topic."""
 
 SUM_BYTES = 32
 VALUE_BYTES = 16
@@ -155,14 +159,22 @@ class Codec:
             record["value"] = decimal_of(record["value"])
         return Disposition(**record)
 
-    def encode_catalog(self, name: str, record: dict[str, Any]) -> bytes:
-        """A Meter, Product or Plan, as a dict with the fields of its schema."""
-        assert name in CATALOG, name
-        return self._encode(name, record)
+    def encode_catalog(self, one: CatalogObject) -> bytes:
+        """Equal objects are equal bytes."""
+        return self._encode(*record_of(one))
 
-    def decode_catalog(self, value: bytes | None) -> tuple[str, dict[str, Any]]:
-        """The name and the fields of a catalog object."""
-        return self._decode(value, CATALOG)
+    def decode_catalog(self, value: bytes | None) -> CatalogObject:
+        name, record = self._decode(value, CATALOG)
+        try:
+            return object_of(name, record)
+        except ValueError as error:
+            raise UndecodableRecord("invalid_object", str(error)) from error
+
+    def encode_core_event(self, event: CoreEvent) -> bytes:
+        return self._encode("CoreEvent", core_event_record(event))
+
+    def decode_core_event(self, value: bytes | None) -> CoreEvent:
+        return core_event_of(self._decode(value, ("CoreEvent",))[1])
 
     def _encode(self, name: str, record: dict[str, Any]) -> bytes:
         out = BytesIO()

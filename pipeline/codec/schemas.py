@@ -28,6 +28,9 @@ SCHEMAS: dict[str, tuple[str, int]] = {
     "Meter": ("meter", 1),
     "Product": ("product", 1),
     "Plan": ("plan", 1),
+    "ApiKey": ("api-key", 1),
+    "CoreEvent": ("core-event", 1),
+    "Generation": ("generation", 1),
 }
 """Record name -> (directory in schemas/, newest version). All versions from 1 to the newest are read; the newest is
 written."""

@@ -9,10 +9,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+from pipeline.domain.generations import Generation
+
 DEAD_LETTER_BYTES_MAX = 2 * 2**20
 """Twice what the other topics take by Kafka's default, so that each of their records fits, with its headers."""
 
 _LEDGER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+_30_DAYS_MS = 30 * 24 * 3_600_000
 _90_DAYS_MS = 90 * 24 * 3_600_000
 
 _EVERYWHERE = {
@@ -41,6 +44,8 @@ class Topic:
     written_by: tuple[str, ...]
     read_by: tuple[str, ...]
     """``worker`` and ``sink`` stand for the consumer groups, which get a start offset on every partition."""
+    belongs_to: Literal["deployment", "journal", "generation"] = "deployment"
+    """Whose number its name has behind it, from 2 on: ``-j2`` for a journal, ``-g2`` for a derived generation."""
 
     def partition_count(self, journal_partitions: int) -> int:
         return journal_partitions if self.partitions == "journal" else min(self.partitions, journal_partitions)
@@ -54,6 +59,7 @@ JOURNAL = Topic(
     "the identifier, UTF-8; murmur2 finds its partition. A range cancellation: the adjustment id, in every partition",
     ("any service", "gateway", "worker"),
     ("worker", "sink"),
+    "journal",
 )
 ADJUSTMENTS = Topic(
     "meter-event-adjustments",
@@ -72,6 +78,7 @@ SUMMARIES = Topic(
     "livemode, event_name, customer, window_start, dimensions and shard, as bytes",
     ("worker",),
     ("sink",),
+    "generation",
 )
 DISPOSITIONS = Topic(
     "meter-event-dispositions",
@@ -81,15 +88,26 @@ DISPOSITIONS = Topic(
     "partition:offset of the journal record, ASCII",
     ("worker",),
     ("sink",),
+    "generation",
 )
 CATALOG = Topic(
     "billing-catalog",
     1,
-    _EVERYWHERE | {"cleanup.policy": "compact"},
-    ("Meter", "Product", "Plan"),
-    "the object id, UTF-8; a null value deletes",
+    # Not compacted: of two records with one version the first stands, and compaction would forget which one that was.
+    _EVERYWHERE | _LEDGER,
+    ("Meter", "Product", "Plan", "ApiKey"),
+    "the object id, UTF-8",
     ("gateway", "command line"),
     ("gateway", "sink"),
+)
+CORE_EVENTS = Topic(
+    "core-events",
+    1,
+    _EVERYWHERE | {"cleanup.policy": "delete", "retention.ms": str(_30_DAYS_MS), "retention.bytes": "-1"},
+    ("CoreEvent",),
+    "the event id, UTF-8",
+    ("gateway",),
+    ("gateway",),
 )
 DEAD_LETTERS = Topic(
     "dead-letters",
@@ -100,21 +118,51 @@ DEAD_LETTERS = Topic(
     ("worker", "sink"),
     ("people",),
 )
+GENERATIONS = Topic(
+    "generations",
+    1,
+    _EVERYWHERE | _LEDGER,
+    ("Generation",),
+    "the number of the generation, ASCII",
+    ("command line",),
+    ("every process",),
+)
 
-TABLE: tuple[Topic, ...] = (JOURNAL, ADJUSTMENTS, SUMMARIES, DISPOSITIONS, CATALOG, DEAD_LETTERS)
+TABLE: tuple[Topic, ...] = (
+    JOURNAL,
+    ADJUSTMENTS,
+    SUMMARIES,
+    DISPOSITIONS,
+    CATALOG,
+    CORE_EVENTS,
+    DEAD_LETTERS,
+    GENERATIONS,
+)
 
 GROUPS: tuple[str, ...] = ("worker", "sink")
-"""Roles of the processes that consume; their consumer groups are ``{namespace}-{role}``."""
+"""Roles of the processes that consume; their consumer groups are ``{namespace}-{role}``, from generation 2 on with
+``-g{generation}`` behind it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Topics:
-    """The names of one namespace's topics and consumer groups."""
+    """The names of one namespace's topics and consumer groups, as one generation sees them."""
 
     namespace: str
+    generation: int = 1
+    journal_generation: int = 1
 
     def name(self, topic: Topic) -> str:
-        return f"{self.namespace}.{topic.suffix}"
+        number = {"deployment": "", "journal": self._journal_suffix, "generation": self._suffix}[topic.belongs_to]
+        return f"{self.namespace}.{topic.suffix}{number}"
+
+    @property
+    def _suffix(self) -> str:
+        return f"-g{self.generation}" if self.generation > 1 else ""
+
+    @property
+    def _journal_suffix(self) -> str:
+        return f"-j{self.journal_generation}" if self.journal_generation > 1 else ""
 
     @property
     def journal(self) -> str:
@@ -137,13 +185,21 @@ class Topics:
         return self.name(CATALOG)
 
     @property
+    def core_events(self) -> str:
+        return self.name(CORE_EVENTS)
+
+    @property
     def dead_letters(self) -> str:
         return self.name(DEAD_LETTERS)
+
+    @property
+    def generations(self) -> str:
+        return self.name(GENERATIONS)
 
     def group(self, role: str) -> str:
         """The consumer group of a role in GROUPS."""
         assert role in GROUPS, role
-        return f"{self.namespace}-{role}"
+        return f"{self.namespace}-{role}{self._suffix}"
 
     @property
     def worker_group(self) -> str:
@@ -152,6 +208,11 @@ class Topics:
     @property
     def sink_group(self) -> str:
         return self.group("sink")
+
+
+def topics_of_generation(namespace: str, generation: Generation | None) -> Topics:
+    """The names as this generation sees them; None for the first."""
+    return Topics(namespace) if generation is None else Topics(namespace, generation.number, generation.journal)
 
 
 def min_insync_replicas(replication: int) -> int:

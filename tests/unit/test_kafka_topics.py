@@ -18,7 +18,9 @@ def test_names_are_frozen():
         "acme.meter-event-summaries",
         "acme.meter-event-dispositions",
         "acme.billing-catalog",
+        "acme.core-events",
         "acme.dead-letters",
+        "acme.generations",
     ]
     assert [
         names.journal,
@@ -26,10 +28,27 @@ def test_names_are_frozen():
         names.summaries,
         names.dispositions,
         names.catalog,
+        names.core_events,
         names.dead_letters,
+        names.generations,
     ] == [names.name(topic) for topic in TABLE]
     assert [names.group(role) for role in GROUPS] == ["acme-worker", "acme-sink"]
     assert (names.worker_group, names.sink_group) == ("acme-worker", "acme-sink")
+
+
+def test_names_of_later_generations_are_frozen():
+    names = Topics("acme", generation=2, journal_generation=3)
+    assert [names.name(topic) for topic in TABLE] == [
+        "acme.meter-events-j3",
+        "acme.meter-event-adjustments",
+        "acme.meter-event-summaries-g2",
+        "acme.meter-event-dispositions-g2",
+        "acme.billing-catalog",
+        "acme.core-events",
+        "acme.dead-letters",
+        "acme.generations",
+    ]
+    assert (names.worker_group, names.sink_group) == ("acme-worker-g2", "acme-sink-g2")
 
 
 @pytest.mark.parametrize(
@@ -39,8 +58,10 @@ def test_names_are_frozen():
         (topics.ADJUSTMENTS, 4, "delete", "-1"),
         (topics.SUMMARIES, 24, "compact", None),
         (topics.DISPOSITIONS, 24, "delete", str(90 * DAY_MS)),
-        (topics.CATALOG, 1, "compact", None),
+        (topics.CATALOG, 1, "delete", "-1"),
+        (topics.CORE_EVENTS, 1, "delete", str(30 * DAY_MS)),
         (topics.DEAD_LETTERS, 1, "delete", "-1"),
+        (topics.GENERATIONS, 1, "delete", "-1"),
     ],
     ids=lambda part: getattr(part, "suffix", None),
 )
@@ -55,7 +76,7 @@ def test_each_topic_is_configured_as_designed(topic, partitions, cleanup, retent
 
 
 def test_what_must_never_be_deleted_is_bounded_by_neither_time_nor_size():
-    for topic in (topics.JOURNAL, topics.ADJUSTMENTS, topics.DEAD_LETTERS):
+    for topic in (topics.JOURNAL, topics.ADJUSTMENTS, topics.CATALOG, topics.DEAD_LETTERS, topics.GENERATIONS):
         assert topic.config["retention.bytes"] == topic.config["retention.ms"] == "-1"
 
 

@@ -15,7 +15,7 @@ from fastavro.validation import validate
 from pipeline.codec import vectors
 from pipeline.codec.evolution import faults
 from pipeline.codec.framing import CONFLUENT_BYTES, SINGLE_OBJECT_BYTES
-from pipeline.codec.records import Codec
+from pipeline.codec.records import CATALOG, Codec
 from pipeline.codec.schemas import SCHEMAS, by_fingerprint, physical_form, schemas_directory, versions
 from pipeline.domain.partitioning import murmur2
 from pipeline.errors import UsageError
@@ -135,7 +135,9 @@ def test_the_codec_writes_the_same_bytes_as_the_vectors():
         "MeterEventAdjustment": lambda value: codec.encode_adjustment(codec.decode_adjustment(value)),
         "SummaryShard": lambda value: codec.encode_shard(codec.decode_shard(value)),
         "Disposition": lambda value: codec.encode_disposition(codec.decode_disposition(value)),
-        **dict.fromkeys(("Meter", "Product", "Plan"), lambda value: codec.encode_catalog(*codec.decode_catalog(value))),
+        "Generation": lambda value: codec.encode_generation(codec.decode_generation(value)),
+        **dict.fromkeys(CATALOG, lambda value: codec.encode_catalog(codec.decode_catalog(value))),
+        "CoreEvent": lambda value: codec.encode_core_event(codec.decode_core_event(value)),
     }
     for record in json.loads((SCHEMAS_DIRECTORY / "vectors" / "records.json").read_text()):
         value = bytes.fromhex(record["single_object"])

@@ -6,8 +6,8 @@ hold what was sent.
 
 from __future__ import annotations
 
-GENERATION = 1
-"""The generation that the sink writes."""
+FIRST_GENERATION = 1
+"""The one that migrations create and show."""
 
 DERIVED = ("summary_shards", "dispositions")
 """Views over the table of the live generation, ``{name}_g{generation}``."""
@@ -19,7 +19,7 @@ MIGRATIONS = "migrations"
 SUMMARIES_VIEW = "meter_event_summaries"
 
 
-def derived(name: str, generation: int = GENERATION) -> str:
+def derived(name: str, generation: int = FIRST_GENERATION) -> str:
     """The table that a generation of ``name`` is written to."""
     assert name in DERIVED, name
     return f"{name}_g{generation}"

@@ -176,6 +176,16 @@ class Codec:
     def decode_core_event(self, value: bytes | None) -> CoreEvent:
         return core_event_of(self._decode(value, ("CoreEvent",))[1])
 
+    def encode_generation(self, step: Generation) -> bytes:
+        number, state, journal, partitions, fold, at_ms = step
+        record = {"number": number, "state": state, "journal": journal, "partitions": partitions, "fold": fold}
+        return self._encode("Generation", {**record, "at": at_ms})
+
+    def decode_generation(self, value: bytes | None) -> Generation:
+        _, record = self._decode(value, ("Generation",))
+        record["at_ms"] = record.pop("at")
+        return Generation(**record)
+
     def _encode(self, name: str, record: dict[str, Any]) -> bytes:
         out = BytesIO()
         out.write(self.frame_of(name))

@@ -7,6 +7,10 @@ fold's version: a store written under one version is never continued under anoth
 from __future__ import annotations
 
 import dataclasses
+import re
+from typing import Self
+
+from pipeline.errors import Refusal
 
 FOLD_VERSION = 1
 """Raised whenever the meaning of the fold changes; part of every store, snapshot and generation."""
@@ -75,3 +79,16 @@ class FoldRules:
             f"fold-{FOLD_VERSION};past={self.max_past_ms};ahead={self.max_ahead_ms};"
             f"cancel={self.cancellation_window_ms}"
         )
+
+    @classmethod
+    def of_version(cls, version: str) -> Self:
+        """The rules that a version was made of. Raises Refusal for one of another code than this."""
+        match = re.fullmatch(rf"fold-{FOLD_VERSION};past=(\d+);ahead=(\d+);cancel=(\d+)", version)
+        if match is None:
+            raise Refusal(
+                f"the live generation was folded by {version}, and this program is fold-{FOLD_VERSION}: going on would"
+                " mix two meanings. Run the release that wrote it; `meterline rebuild` of this one builds a generation"
+                " of its own beside it and switches over"
+            )
+        past_ms, ahead_ms, cancel_ms = (int(number) for number in match.groups())
+        return cls(past_ms, ahead_ms, cancel_ms)

@@ -17,10 +17,11 @@ from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
-from pipeline.errors import Unavailable
+from pipeline.domain.generations import Generation
+from pipeline.errors import Refusal, Unavailable
 from pipeline.kafka.asking import RETRY_S, TIMEOUT_S, admin_client, answer_of, topics_of, translated
 from pipeline.kafka.start_offsets import commit_start_offsets, missing_start_offsets
-from pipeline.kafka.topics import TABLE, Topic, Topics, topic_config
+from pipeline.kafka.topics import TABLE, Topic, Topics, topic_config, topics_of_generation
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -87,12 +88,15 @@ def _configs(client: AdminClient, names: Iterable[str]) -> dict[str, dict[str, s
     }
 
 
-def create(config: Mapping[str, Any], namespace: str, partitions: int, replication: int) -> list[str]:
+def create(
+    config: Mapping[str, Any], namespace: str, partitions: int, replication: int, generation: Generation | None = None
+) -> list[str]:
     """Create every topic that is missing and give the groups their start offsets; returns the names created.
 
-    Does nothing to what exists: ``check`` says what differs. Waits until every new partition has a leader.
+    ``generation``: whose topics and groups, in place of the first one's. Does nothing to what exists: ``check`` says
+    what differs. Waits until every new partition has a leader.
     """
-    topics = Topics(namespace)
+    topics = topics_of_generation(namespace, generation)
     client = admin_client(config)
     present = describe(config, [topics.name(topic) for topic in TABLE])
     missing = [topic for topic in TABLE if topics.name(topic) not in present]
@@ -106,7 +110,7 @@ def create(config: Mapping[str, Any], namespace: str, partitions: int, replicati
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # someone else creates them too
                 raise translated(error) from error
     _await_leaders(client, [topics.name(topic) for topic in TABLE])
-    for group, wanting in missing_start_offsets(config, namespace).items():
+    for group, wanting in missing_start_offsets(config, topics).items():
         commit_start_offsets(client, group, wanting)
     return created
 
@@ -138,9 +142,31 @@ def _led(topic: Any) -> bool:
     return bool(topic.partitions) and all(partition.leader >= 0 for partition in topic.partitions.values())
 
 
-def check(config: Mapping[str, Any], namespace: str, partitions: int, replication: int) -> list[Difference]:
+def delete(config: Mapping[str, Any], names: Iterable[str], groups: Iterable[str]) -> list[str]:
+    """Delete those of these topics and consumer groups that exist; returns the topics.
+
+    Raises Refusal when a group still has members.
+    """
+    client = admin_client(config)
+    for group, future in client.delete_consumer_groups(list(groups), request_timeout=TIMEOUT_S).items():
+        try:
+            future.result(TIMEOUT_S + 5)
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.NON_EMPTY_GROUP:
+                raise Refusal(f"processes still run in group {group}: stop them first") from error
+            if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
+                raise translated(error) from error
+    present = [name for name in names if name in topics_of(client)]
+    for future in (client.delete_topics(present, request_timeout=TIMEOUT_S) if present else {}).values():
+        answer_of(future)
+    return present
+
+
+def check(
+    config: Mapping[str, Any], namespace: str, partitions: int, replication: int, generation: Generation | None = None
+) -> list[Difference]:
     """Every difference between the table and the cluster, each with what mends it; none when all is well."""
-    topics = Topics(namespace)
+    topics = topics_of_generation(namespace, generation)
     present = describe(config, [topics.name(topic) for topic in TABLE])
     differences: list[Difference] = []
     for topic in TABLE:
@@ -157,7 +183,7 @@ def check(config: Mapping[str, Any], namespace: str, partitions: int, replicatio
             "missing",
             "run: meterline topics create",
         )
-        for group, wanting in missing_start_offsets(config, namespace).items()
+        for group, wanting in missing_start_offsets(config, topics).items()
         for name, partition in wanting
     ]
     return differences

@@ -18,12 +18,11 @@ from pipeline.kafka.topics import GROUPS, TABLE, Topics
 _T = TypeVar("_T")
 
 
-def missing_start_offsets(config: Mapping[str, Any], namespace: str) -> dict[str, list[tuple[str, int]]]:
-    """By consumer group, the (topic, partition) pairs it reads and has no committed offset for.
+def missing_start_offsets(config: Mapping[str, Any], topics: Topics) -> dict[str, list[tuple[str, int]]]:
+    """By consumer group of a generation, the (topic, partition) pairs it reads and has no committed offset for.
 
     Faust leaves a partition without a committed offset where the consumer happens to stand when it rewinds.
     """
-    topics = Topics(namespace)
     client = admin_client(config)
     known = topics_of(client)
     wanting: dict[str, list[tuple[str, int]]] = {}

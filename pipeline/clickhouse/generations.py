@@ -1,0 +1,64 @@
+"""Tables of a generation, and the views that show one.
+
+What a table looks like stands in infra/clickhouse alone, under the name of generation 1: here the same statements are
+said of another one. A view is replaced at once: a query sees the one generation or the other, and one in flight ends on
+the tables with which it began.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from clickhouse_connect.driver.client import Client
+
+from pipeline.clickhouse import tables
+from pipeline.clickhouse.migrations import known_migrations
+
+_NAMES = "|".join(tables.DERIVED)
+_OF_FIRST = re.compile(rf"\b({_NAMES})_g1\b")
+
+
+def create_tables(client: Client, number: int) -> None:
+    """Those of this generation that are missing, as the newest migration has them."""
+    for statement in _statements(number):
+        if not _is_view(statement):
+            client.command(statement)
+
+
+def show(client: Client, number: int) -> None:
+    """Let the views show this generation."""
+    for statement in _statements(number):
+        if _is_view(statement):
+            client.command(statement)
+
+
+def shown(client: Client) -> dict[str, int | None]:
+    """By view, the generation that it shows; None when there is no such view."""
+    found: dict[str, int | None] = dict.fromkeys(tables.DERIVED)
+    rows = client.query(
+        "SELECT name, as_select FROM system.tables"
+        " WHERE database = currentDatabase() AND name IN {names:Array(String)}",
+        parameters={"names": list(tables.DERIVED)},
+    ).result_rows
+    for name, select in rows:
+        match = re.search(rf"\b{name}_g(\d+)\b", str(select))
+        found[name] = int(match[1]) if match else None
+    return found
+
+
+def drop_tables(client: Client, number: int) -> None:
+    """Delete this generation's tables. Queries in flight end on them all the same."""
+    for name in tables.DERIVED:
+        client.command(f"DROP TABLE IF EXISTS {tables.derived(name, number)}")
+
+
+def _statements(number: int) -> Iterator[str]:
+    for migration in known_migrations():
+        for statement in migration.statements:
+            if _OF_FIRST.search(statement):
+                yield _OF_FIRST.sub(rf"\1_g{number}", statement)
+
+
+def _is_view(statement: str) -> bool:
+    return re.search(r"^CREATE OR REPLACE VIEW ", statement, re.MULTILINE) is not None

@@ -77,10 +77,11 @@ class Shelf:
         """Where an id stands in ``order``; of one made anew, the later place."""
 
     def put(self, one: CatalogObject, *, made: bool) -> None:
+        """Readers on other threads see the object before its place: nothing they find leads nowhere."""
+        self.objects[one.id] = one
         if made:
             self.place[one.id] = len(self.order)
             self.order.append(one.id)
-        self.objects[one.id] = one
 
     def newest_first(self, below: int | None = None) -> Iterator[CatalogObject]:
         """What is there, the newest first; with ``below``, only what was made before that place."""

@@ -29,7 +29,7 @@ import chdb
 
 from pipeline.local import formats, statement
 from pipeline.local.clickhouse_body import Body
-from pipeline.local.clickhouse_http import Answer, Endpoint, Request, display_name
+from pipeline.local.clickhouse_http import LOOPBACK, Answer, Endpoint, Request, display_name
 from pipeline.local.lock import InUse, Lock
 from pipeline.local.resources import infra
 from pipeline.local.statement import (
@@ -245,16 +245,21 @@ def sql_error(text: str) -> SqlError:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m pipeline.local.clickhouse", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="the directory that this process will own")
-    parser.add_argument("--port", type=int, required=True, help="port on 127.0.0.1")
+    parser.add_argument("--port", type=int, required=True, help="port on that address")
+    parser.add_argument(
+        "--listen",
+        default=LOOPBACK,
+        help="address; any but the default serves everybody who can connect: for containers",
+    )
     arguments = parser.parse_args()
     try:
         directory = arguments.data.absolute()
         engine = Engine(directory)
-        endpoint = Endpoint(arguments.port, engine.run, engine.version, display_name(directory))
+        endpoint = Endpoint(arguments.port, engine.run, engine.version, display_name(directory), arguments.listen)
     except (InUse, SqlError) as error:
         return _failed(str(error))
     except OSError as error:
-        return _failed(f"127.0.0.1:{arguments.port}: {error.strerror}")
+        return _failed(f"{arguments.listen}:{arguments.port}: {error.strerror}")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

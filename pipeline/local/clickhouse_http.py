@@ -44,6 +44,7 @@ _STATUS = {
     503: (202,),
 }
 _STATUS_OF = {code: status for status, codes in _STATUS.items() for code in codes}
+LOOPBACK = "127.0.0.1"
 _LOOPBACK = re.compile(r"^(127\.\d+\.\d+\.\d+|localhost|\[::1\])(:\d+)?$")
 
 
@@ -83,18 +84,22 @@ def display_name(directory: Path) -> str:
 
 
 class Endpoint(ThreadingHTTPServer):
-    """The server on 127.0.0.1. ``run`` executes a request and raises SqlError; ``version`` is the engine's."""
+    """The server. ``run`` executes a request and raises SqlError; ``version`` is the engine's.
+
+    On 127.0.0.1, unless ``address`` is another: then whoever can connect is served, since nobody is asked who it is.
+    """
 
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, port: int, run: Run, version: str, name: str) -> None:
+    def __init__(self, port: int, run: Run, version: str, name: str, address: str = LOOPBACK) -> None:
         self.run = run
+        self.only_here = address == LOOPBACK
         self.name = name
         self.version = version
         self._busy = 0
         self._idle = threading.Condition()
-        super().__init__(("127.0.0.1", port), Exchange)
+        super().__init__((address, port), Exchange)
 
     @contextlib.contextmanager
     def busy(self) -> Iterator[None]:
@@ -166,6 +171,8 @@ class Exchange(BaseHTTPRequestHandler):
 
     def _turn_strangers_away(self) -> None:
         """A page from elsewhere can make a browser on this machine send requests here; it must not get anywhere."""
+        if not self._endpoint.only_here:
+            return
         origin = self.headers.get("Origin")
         if not _LOOPBACK.match(self.headers.get("Host", "localhost")) or (
             origin is not None and not _LOOPBACK.match(urlsplit(origin).netloc)

@@ -8,11 +8,12 @@ clocks of a zone come as parameters (see zones.py).
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Any, NamedTuple
 
 from pipeline.clickhouse.windows import Unit, Window, bucket_of, window_of
 from pipeline.clickhouse.zones import Piece, pieces_between, pieces_of
-from pipeline.domain.limits import DAY_MS
+from pipeline.domain.limits import DAY_MS, HOUR_MS
 from pipeline.errors import UsageError
 
 TIME_MIN_MS = -2_208_988_800_000
@@ -74,6 +75,11 @@ class SummaryQuery:
     filters: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """(dimension, accepted values): an event passes when it passes all; one without the dimension does not."""
     aggregations: tuple[str, ...] = ("sum", "count")
+    cuts: tuple[int, ...] = ()
+    """In place of windows of one length: where each of them begins, ascending, the first one at ``start_ms``."""
+    event_time_window: Unit | None = None
+    """Unit.HOUR or Unit.DAY, of UTC: within each, of each customer, only the event that arrived last counts. Which one
+    that is does not depend on the range, the filters or the groups that are asked for, so parts of a range add up."""
 
     def __post_init__(self) -> None:
         """Raises QueryFault, or UsageError for an unknown zone."""
@@ -82,9 +88,19 @@ class SummaryQuery:
         if not TIME_MIN_MS <= self.start_ms < self.end_ms <= TIME_MAX_MS:
             raise QueryFault("end_ms", "the range is half-open: its start must be before its end")
         pieces_of(self.zone)
+        if self.cuts:
+            self._check_cuts()
         for param, moment_ms in (("start_ms", self.start_ms), ("end_ms", self.end_ms)):
             if moment_ms not in (TIME_MIN_MS, TIME_MAX_MS):
                 self._check_aligned(param, moment_ms)
+
+    def _check_cuts(self) -> None:
+        assert self.window is Unit.NONE
+        assert self.cuts[0] == self.start_ms
+        assert self.cuts[-1] < self.end_ms
+        assert all(low < high for low, high in itertools.pairwise(self.cuts))
+        for moment_ms in self.cuts:
+            self._check_aligned("start_ms", moment_ms)
 
     def _check_aligned(self, param: str, moment_ms: int) -> None:
         unit = Unit.MINUTE if self.window is Unit.NONE else self.window
@@ -123,8 +139,7 @@ class SummaryQuery:
             "FROM (",
             "    SELECT",
             ",\n".join(f"        {part}" for part in ("*", *self._clock(parameters), *groups)),
-            "    FROM summary_shards",
-            "    WHERE " + "\n        AND ".join(self._conditions(parameters)),
+            *self._source(parameters),
             ")",
             f"GROUP BY {', '.join(keys)}",
             f"ORDER BY {', '.join(keys)}",
@@ -133,6 +148,10 @@ class SummaryQuery:
 
     def _clock(self, parameters: dict[str, Any]) -> list[str]:
         """The expressions for local_ms and piece_ms."""
+        if self.cuts:
+            parameters["cuts"] = list(self.cuts)
+            moment_ms = "toUnixTimestamp64Milli(window_start)"
+            return [f"roundDown({moment_ms}, {{cuts:Array(Int64)}}) AS local_ms", "0 AS piece_ms"]
         if self.window is Unit.NONE:
             return ["0 AS local_ms", "0 AS piece_ms"]
         if self.window is Unit.MINUTE:
@@ -141,18 +160,25 @@ class SummaryQuery:
         parameters["offsets"] = [piece.offset_ms for piece in self.pieces]
         return [*_CLOCK, *_LOCAL[self.window], f"{'begins' if self.window is Unit.HOUR else '0'} AS piece_ms"]
 
-    def _conditions(self, parameters: dict[str, Any]) -> list[str]:
-        parameters["start_ms"], parameters["end_ms"] = self.start_ms, self.end_ms
-        conditions = [
-            "livemode = {livemode:Bool}",
-            "event_name = {event_name:String}",
-            "window_start >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')",
-            "window_start < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')",
-            "count > 0",
-        ]
+    def _source(self, parameters: dict[str, Any]) -> list[str]:
+        """Shards, or the survivors among them in the shape of shards; narrowed to what is asked for."""
+        whose = ["livemode = {livemode:Bool}", "event_name = {event_name:String}"]
         if self.customers:
             parameters["customers"] = list(self.customers)
-            conditions.append("customer IN {customers:Array(String)}")
+            whose.append("customer IN {customers:Array(String)}")
+        wanted = [*_between("start_ms", "end_ms"), "count > 0", *self._filters(parameters)]
+        parameters["start_ms"], parameters["end_ms"] = self.start_ms, self.end_ms
+        if self.event_time_window is None:
+            return ["    FROM summary_shards", "    WHERE " + "\n        AND ".join([*whose, *wanted])]
+        slot_ms = _SLOT_MS[self.event_time_window]
+        parameters["slot_ms"] = slot_ms
+        parameters["slots_start_ms"] = max(TIME_MIN_MS, self.start_ms - self.start_ms % slot_ms)
+        parameters["slots_end_ms"] = min(TIME_MAX_MS, self.end_ms + -self.end_ms % slot_ms)
+        considered = [*whose, *_between("slots_start_ms", "slots_end_ms"), "count > 0"]
+        return [_SURVIVORS.format(considered="\n            AND ".join(considered)) + "\n        AND ".join(wanted)]
+
+    def _filters(self, parameters: dict[str, Any]) -> list[str]:
+        conditions = []
         for place, (name, accepted) in enumerate(self.filters):
             parameters[f"filter_{place}"], parameters[f"accepted_{place}"] = name, list(accepted)
             conditions += [
@@ -187,6 +213,44 @@ _LOCAL = {
         "(toInt64(toDate32(shown)) - toDayOfMonth(shown) + 1) * 86400000 AS local_ms",
     ),
 }
+
+
+_SLOT_MS = {Unit.HOUR: HOUR_MS, Unit.DAY: DAY_MS}
+
+_SURVIVORS = """\
+    FROM (
+        SELECT
+            customer,
+            one.1 AS window_start, one.2 AS dimensions, one.3 AS latest_value, one.4 AS latest_appended_at,
+            one.5 AS shard, one.6 AS latest_offset,
+            toUInt64(1) AS count, toDecimal256(latest_value, 12) AS sum, latest_value AS min, latest_value AS max,
+            latest_value AS last_value, window_start AS last_timestamp, latest_appended_at AS last_appended_at,
+            latest_offset AS last_offset
+        FROM (
+            SELECT
+                customer,
+                argMax(
+                    (window_start, dimensions, latest_value, latest_appended_at, shard, latest_offset),
+                    (latest_appended_at, shard, latest_offset)
+                ) AS one
+            FROM summary_shards
+            WHERE {considered}
+            GROUP BY
+                customer,
+                toUnixTimestamp64Milli(window_start)
+                    - positiveModulo(toUnixTimestamp64Milli(window_start), {{slot_ms:Int64}})
+        )
+    )
+    WHERE """
+"""The event that arrived last in each stretch of UTC, as the only one of its shard. Its minute is known, not its
+timestamp: of survivors in one minute, which only several customers can have, ``last`` is the one that arrived last."""
+
+
+def _between(start: str, end: str) -> list[str]:
+    return [
+        f"window_start >= fromUnixTimestamp64Milli({{{start}:Int64}}, 'UTC')",
+        f"window_start < fromUnixTimestamp64Milli({{{end}:Int64}}, 'UTC')",
+    ]
 
 
 def _group(place: int) -> str:

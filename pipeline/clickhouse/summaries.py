@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -38,7 +39,7 @@ def summaries(client: Client, query: SummaryQuery) -> Iterator[Summary]:
             for row in block:
                 empty = False
                 yield read(row)
-    if empty and query.window is Unit.NONE and not query.group_by and not query.per_customer:
+    if empty and not (query.window is not Unit.NONE or query.cuts or query.group_by or query.per_customer):
         yield read.nothing()
 
 
@@ -67,6 +68,9 @@ class _Reader:
         return Summary(self._window(0, 0), None, (), _values(self._query, totals | {"count": 0, "sum": 0}))
 
     def _window_of(self, local_ms: int, piece_ms: int) -> Window:
+        if cuts := self._query.cuts:
+            place = bisect.bisect_right(cuts, local_ms)
+            return Window(local_ms, cuts[place] if place < len(cuts) else self._query.end_ms)
         if self._query.window is Unit.NONE:
             return Window(self._query.start_ms, self._query.end_ms)
         return window_of(self._query.window, Bucket(local_ms, piece_ms), self._pieces)

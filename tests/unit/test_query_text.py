@@ -52,10 +52,10 @@ FROM (
     FROM summary_shards
     WHERE livemode = {livemode:Bool}
         AND event_name = {event_name:String}
+        AND customer IN {customers:Array(String)}
         AND window_start >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
         AND window_start < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
         AND count > 0
-        AND customer IN {customers:Array(String)}
         AND mapContains(dimensions, {filter_0:String})
         AND has({accepted_0:Array(String)}, dimensions[{filter_0:String}])
 )
@@ -97,10 +97,35 @@ def test_every_part_of_a_question() -> None:
     }
 
 
+def test_survivors_are_chosen_before_anything_is_narrowed() -> None:
+    half_past = JANUARY + 30 * 60_000
+    sql, parameters = SummaryQuery(
+        "api_calls",
+        start_ms=half_past,
+        end_ms=half_past + 60_000,
+        filters=(("path", ("/v1",)),),
+        event_time_window=Unit.HOUR,
+    ).render()
+    inner, _, outer = sql.partition("GROUP BY\n                customer")
+    assert "filter_0" not in inner
+    assert "filter_0" in outer
+    assert (parameters["slots_start_ms"], parameters["slots_end_ms"]) == (JANUARY, JANUARY + 3_600_000)
+    assert (parameters["start_ms"], parameters["slot_ms"]) == (half_past, 3_600_000)
+
+
+def test_windows_of_any_length() -> None:
+    question = SummaryQuery("e", start_ms=JANUARY, end_ms=FEBRUARY, cuts=(JANUARY, JANUARY + 60_000))
+    sql, parameters = question.render()
+    assert "roundDown(toUnixTimestamp64Milli(window_start), {cuts:Array(Int64)}) AS local_ms" in sql
+    assert parameters["cuts"] == [JANUARY, JANUARY + 60_000]
+
+
+@pytest.mark.parametrize("event_time_window", [None, Unit.HOUR, Unit.DAY])
 @pytest.mark.parametrize("unit", Unit)
-def test_nothing_that_a_user_gave_stands_in_the_text(unit: Unit) -> None:
+def test_nothing_that_a_user_gave_stands_in_the_text(unit: Unit, event_time_window: Unit | None) -> None:
     question = SummaryQuery(
-        NASTY,
+        event_time_window=event_time_window,
+        event_name=NASTY,
         customers=(NASTY,),
         per_customer=True,
         window=unit,

@@ -99,6 +99,15 @@ def step(state: State, journal: Journal, record: Record) -> list[Disposition]:
     return decided
 
 
+def is_stray(journal: Journal, content: MeterEvent | Cancellation) -> bool:
+    """Whether a record that came to this partition is acceptable and belongs in another: it is ``rerouted``."""
+    if content.identifier is None or partition_of(content.identifier, journal.partitions) == journal.partition:
+        return False
+    if isinstance(content, MeterEvent):
+        return check_content(content) is None
+    return check_cancellation(content, content.adjustment_id) is None
+
+
 def _event(state: State, journal: Journal, record: Record, event: MeterEvent) -> list[Disposition]:
     reason = check_content(event)
     if reason is None:

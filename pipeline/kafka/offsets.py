@@ -7,7 +7,7 @@ sometimes dies of the answer, with a segmentation fault.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
@@ -16,8 +16,22 @@ from pipeline.kafka.asking import patiently, translated
 TIMEOUT_S = 20.0
 
 
+class Noted(NamedTuple):
+    """A committed offset, and what its committer wrote beside it."""
+
+    offset: int
+    note: str
+
+
 def committed(config: Mapping[str, Any], group: str, places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
     """The committed offset of each (topic, partition) that has one. Raises Unavailable."""
+    return {place: noted.offset for place, noted in committed_with_notes(config, group, places).items()}
+
+
+def committed_with_notes(
+    config: Mapping[str, Any], group: str, places: Iterable[tuple[str, int]]
+) -> dict[tuple[str, int], Noted]:
+    """As ``committed``, with the notes."""
     asked = [TopicPartition(topic, partition) for topic, partition in places]
     if not asked:
         return {}
@@ -33,4 +47,8 @@ def committed(config: Mapping[str, Any], group: str, places: Iterable[tuple[str,
         answer = patiently(ask)
     finally:
         consumer.close()
-    return {(place.topic, place.partition): place.offset for place in answer if place.offset >= 0}
+    return {
+        (place.topic, place.partition): Noted(place.offset, place.metadata or "")
+        for place in answer
+        if place.offset >= 0
+    }

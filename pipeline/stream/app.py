@@ -7,8 +7,11 @@ ClickHouse is alive (its heartbeats say so); no table, no web server, no leader 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import enum
 import logging
 import os
+import signal
 import ssl
 import sys
 import threading
@@ -20,7 +23,7 @@ from typing import Any
 import faust
 from yarl import URL
 
-from pipeline.errors import MeterlineError
+from pipeline.errors import MeterlineError, Unavailable
 from pipeline.stream.transport import BatchTransport, PassSchema, StartOffsets
 
 EXIT_REFUSED = 1
@@ -28,16 +31,33 @@ EXIT_CRASHED = 70
 """An unexpected exception: the supervisor starts the process again, and it recovers as after kill -9."""
 
 STOP_WITHIN_S = 8.0
+LOOK_ROUND_EVERY_S = 1.0
 
 log = logging.getLogger("meterline")
 
 _DAY_S = 86_400.0
 
 
+class Fate(enum.Enum):
+    """What a process is to do next, as the world around it stands."""
+
+    GO_ON = enum.auto()
+    BEGIN_AGAIN = enum.auto()
+    """Leave in peace and start once more, as the same process: what it read at its start is another thing now."""
+    END = enum.auto()
+
+
 class BatchApp(faust.App):
-    """A Faust app on the batch transport. ``start_offsets`` may say where partitions are read from."""
+    """A Faust app on the batch transport.
+
+    ``start_offsets`` may say where partitions are read from. ``offset_note`` is committed beside every offset.
+    ``fate`` is asked every ``LOOK_ROUND_EVERY_S``, in a thread.
+    """
 
     start_offsets: StartOffsets | None = None
+    offset_note: str = ""
+    fate: Callable[[], Fate] | None = None
+    begins_again: bool = False
 
     def _new_transport(self) -> BatchTransport:
         return BatchTransport(self.conf.broker_consumer, self)
@@ -123,25 +143,57 @@ def end_process(error: BaseException) -> None:
     os._exit(code)
 
 
-async def _stop_within_deadline(*_: Any, **__: Any) -> None:
-    """A stop that waits for a broker that is away has waited long enough after STOP_WITHIN_S: kill -9 is safe, too."""
-    timer = threading.Timer(STOP_WITHIN_S, os._exit, (0,))
-    timer.daemon = True
-    timer.start()
+def _leave(app: BatchApp) -> None:
+    if not app.begins_again:
+        os._exit(0)
+    logging.shutdown()
+    sys.stderr.flush()
+    # The same command line in the same process: a supervisor sees nothing, and none is needed.
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
-def run_app(app: faust.App, on_start: Callable[[], Any] | None = None) -> None:
-    """Run until SIGTERM or SIGINT; ends the process with a non-zero code on any unexpected exception."""
+async def _look_round(app: BatchApp) -> None:
+    try:
+        assert app.fate is not None
+        while True:
+            await asyncio.sleep(LOOK_ROUND_EVERY_S)
+            fate = Fate.GO_ON
+            with contextlib.suppress(Unavailable):  # then nothing is known to have changed
+                fate = await asyncio.to_thread(app.fate)
+            if fate is not Fate.GO_ON:
+                app.begins_again = fate is Fate.BEGIN_AGAIN
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+    except Exception as error:  # a refusal, or a bug: nothing a task raises may be swallowed
+        end_process(error)
+
+
+def run_app(app: BatchApp, on_start: Callable[[], Any] | None = None) -> None:
+    """Run until SIGTERM or SIGINT, or until its fate ends it or makes it begin again.
+
+    Ends the process with a non-zero code on any unexpected exception.
+    """
     worker = faust.Worker(
         app, loop=asyncio.get_event_loop(), loglevel="WARNING", override_logging=False, redirect_stdouts=False
     )
     worker.spinner = None
-    app.on_before_shutdown.connect(_stop_within_deadline, weak=False)
+
+    async def stop_within_deadline(*_: Any, **__: Any) -> None:
+        """A stop that waits for a broker that is away has waited long enough after STOP_WITHIN_S."""
+        timer = threading.Timer(STOP_WITHIN_S, _leave, (app,))  # kill -9 would be safe, too
+        timer.daemon = True
+        timer.start()
+
+    app.on_before_shutdown.connect(stop_within_deadline, weak=False)
+    if app.fate is not None:
+        app.task(lambda: _look_round(app))
     try:
         if on_start is not None:
             on_start()
         worker.execute_from_commandline()
-    except SystemExit:
+    except SystemExit as end:
+        if app.begins_again and not end.code:
+            _leave(app)
         raise
     except BaseException as error:  # the process's outermost frame: whatever comes here ends it
         end_process(error)

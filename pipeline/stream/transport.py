@@ -56,8 +56,10 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         """
         consumer = self._ensure_consumer()
         assigned = self.assignment()
+        app: Any = self.consumer.app
+        note = app.offset_note
         ours = {
-            driver.ensure_aiokafka_TP(tp): OffsetAndMetadata(offset, "")
+            driver.ensure_aiokafka_TP(tp): OffsetAndMetadata(offset, note)
             for tp, offset in offsets.items()
             if tp in assigned
         }

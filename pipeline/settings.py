@@ -37,7 +37,8 @@ class Secret:
     __str__ = __repr__
 
 
-def _duration_ms(text: str) -> int:
+def duration_ms(text: str) -> int:
+    """Milliseconds of ``30s`` and the like. Raises ValueError that says what is expected."""
     match = _DURATION.match(text)
     if not match:
         raise ValueError("a whole number with a unit: 500ms, 30s, 5m, 24h or 35d")
@@ -86,6 +87,16 @@ def _switch(text: str) -> bool:
     return text == "on"
 
 
+def _secrets(text: str) -> Secret:
+    """kid:secret pairs, checked but kept as text: see ``wiring.gateway_secrets``."""
+    pairs = [part.partition(":") for part in text.split(",")] if text else []
+    if not all(re.fullmatch(r"[A-Za-z0-9_-]{1,40}", kid) and len(secret) >= 32 for kid, _, secret in pairs):
+        raise ValueError("name:secret, several separated by commas, each secret of at least 32 characters")
+    if len({kid for kid, _, _ in pairs}) < len(pairs):
+        raise ValueError("each name once")
+    return Secret(text)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Setting:
     """One row: the field of Settings, its variable, how it is read, its default text and what it means."""
@@ -112,18 +123,19 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("clickhouse_password", "METERLINE_CLICKHOUSE_PASSWORD", Secret, "", "ClickHouse password"),
     Setting("state", "METERLINE_STATE", Path, "meterline-state", "directory of this worker's own RocksDB stores"),
     Setting("snapshots", "METERLINE_SNAPSHOTS", str, "", "fsspec URL of the snapshot store, for example file:///var/lib/meterline/snapshots or s3://bucket/prefix; empty for none"),
-    Setting("snapshot_every_ms", "METERLINE_SNAPSHOT_EVERY", _duration_ms, "5m", "how often a partition's state is copied to the snapshot store"),
+    Setting("snapshot_every_ms", "METERLINE_SNAPSHOT_EVERY", duration_ms, "5m", "how often a partition's state is copied to the snapshot store"),
     Setting("partitions", "METERLINE_PARTITIONS", _whole(1, 1_000), "8", "journal partitions, fixed when the topics are created"),
     Setting("replication", "METERLINE_REPLICATION", _whole(1, 7), "1", "replicas of each topic when it is created"),
-    Setting("max_past_ms", "METERLINE_MAX_EVENT_AGE", _duration_ms, "35d", "how old an event may be when it is appended; part of the fold's version"),
-    Setting("max_ahead_ms", "METERLINE_MAX_EVENT_AHEAD", _duration_ms, "5m", "how far in the future an event may be; part of the fold's version"),
-    Setting("cancel_window_ms", "METERLINE_CANCEL_WINDOW", lambda text: _duration_ms(text) if text else None, "", "how long after its append an event can be taken back; empty for as long as identifiers are remembered; part of the fold's version"),
-    Setting("flush_every_ms", "METERLINE_FLUSH_EVERY", _duration_ms, "250ms", "longest time the worker holds folded records before it publishes"),
+    Setting("max_past_ms", "METERLINE_MAX_EVENT_AGE", duration_ms, "35d", "how old an event may be when it is appended; part of the fold's version"),
+    Setting("max_ahead_ms", "METERLINE_MAX_EVENT_AHEAD", duration_ms, "5m", "how far in the future an event may be; part of the fold's version"),
+    Setting("cancel_window_ms", "METERLINE_CANCEL_WINDOW", lambda text: duration_ms(text) if text else None, "", "how long after its append an event can be taken back; empty for as long as identifiers are remembered; part of the fold's version"),
+    Setting("flush_every_ms", "METERLINE_FLUSH_EVERY", duration_ms, "250ms", "longest time the worker holds folded records before it publishes"),
     Setting("flush_records", "METERLINE_FLUSH_RECORDS", _whole(1, 5_000_000), "200000", "most records the worker holds before it publishes"),
-    Setting("sink_every_ms", "METERLINE_SINK_EVERY", _duration_ms, "250ms", "longest time the sink gathers rows before an insert"),
+    Setting("sink_every_ms", "METERLINE_SINK_EVERY", duration_ms, "250ms", "longest time the sink gathers rows before an insert"),
     Setting("sink_rows", "METERLINE_SINK_ROWS", _whole(1, 1_000_000), "50000", "most rows in one insert"),
     Setting("event_log", "METERLINE_EVENT_LOG", _switch, "on", "whether the sink copies the journal into meter_events"),
-    Setting("session_timeout_ms", "METERLINE_SESSION_TIMEOUT", _duration_ms, "10s", "how long a silent worker or sink keeps its partitions"),
+    Setting("gateway_secrets", "METERLINE_GATEWAY_SECRETS", _secrets, "", "name:secret, several separated by commas: keys the hashes of API keys and signs sessions; the first one is used for new ones; the same on every gateway"),
+    Setting("session_timeout_ms", "METERLINE_SESSION_TIMEOUT", duration_ms, "10s", "how long a silent worker or sink keeps its partitions"),
 )
 # fmt: on
 
@@ -156,6 +168,7 @@ class Settings:
     sink_every_ms: int
     sink_rows: int
     event_log: bool
+    gateway_secrets: Secret
     session_timeout_ms: int
 
     @classmethod

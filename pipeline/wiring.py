@@ -5,8 +5,9 @@ Imports stand inside the functions, so that a command pays only for what it uses
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +17,15 @@ from pipeline.settings import Settings
 if TYPE_CHECKING:
     from pipeline.clickhouse.connection import Server
     from pipeline.codec.records import Codec
+    from pipeline.gateway.catalog import CatalogMemory
+    from pipeline.gateway.parts import Secrets
     from pipeline.kafka.client import MeterlineProducer
     from pipeline.kafka.lag import LagReader
     from pipeline.kafka.producer import DeliveryError, Publisher
     from pipeline.kafka.topics import Topics
 
 HOME_DEFAULT = ".meterline"
+CATALOG_READ_S = 30.0
 
 
 def home_of(environ: Mapping[str, str]) -> Path:
@@ -150,6 +154,39 @@ def lag_reader(settings: Settings) -> LagReader:
     from pipeline.kafka.lag import LagReader
 
     return LagReader(quiet_kafka(settings))
+
+
+def gateway_secrets(settings: Settings) -> Secrets:
+    """The gateway's secrets by name, the signing one first. Raises SettingsError when there are none."""
+    from pipeline.gateway.parts import Secrets
+
+    text = settings.gateway_secrets.reveal()
+    if not text:
+        raise SettingsError(
+            "METERLINE_GATEWAY_SECRETS is empty: give every gateway the same, for example "
+            'METERLINE_GATEWAY_SECRETS="2026:$(openssl rand -hex 32)"'
+        )
+    return Secrets({name: secret.encode() for name, _, secret in (part.partition(":") for part in text.split(","))})
+
+
+@contextlib.asynccontextmanager
+async def catalog_session(settings: Settings) -> AsyncIterator[CatalogMemory]:
+    """The catalog, read to its end, for a command that changes it. Raises as ``publisher`` does."""
+    from pipeline.gateway.catalog import CatalogMemory
+    from pipeline.kafka.acknowledged import Acknowledged
+    from pipeline.kafka.reading import partitions_of
+
+    kafka, names = quiet_kafka(settings), topics(settings)
+    partitions_of(kafka, names.catalog)
+    journal = Acknowledged(kafka)
+    catalog = CatalogMemory(kafka, names, codec(settings), journal)
+    await catalog.start()
+    try:
+        await catalog.ready(CATALOG_READ_S)
+        yield catalog
+    finally:
+        await catalog.stop()
+        await journal.close()
 
 
 def _written_by_stack(path: Path) -> dict[str, str]:

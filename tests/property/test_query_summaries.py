@@ -170,11 +170,14 @@ def questions(draw) -> tuple[list[SummaryShard], SummaryQuery]:
             if some else SummaryShard(key, draw(st.integers(0, 2)), version, 0, 0, None, None, None, None)
         )  # fmt: skip
     unit = draw(st.sampled_from(list(Unit)))
+    narrow = unit in (Unit.NONE, Unit.MINUTE) and draw(st.booleans())  # the range cuts hours and days
     query = SummaryQuery(
         event_name,
         livemode=draw(st.booleans()) or draw(st.booleans()),
-        start_ms=draw(st.one_of(st.just(TIME_MIN_MS), aligned(unit, zone, centre, -60_000, -1))),
-        end_ms=draw(st.one_of(st.just(TIME_MAX_MS), aligned(unit, zone, centre, 45_000, 100_000))),
+        start_ms=draw(st.one_of(st.just(TIME_MIN_MS), aligned(unit, zone, centre, -80 if narrow else -60_000, -1))),
+        end_ms=draw(
+            st.one_of(st.just(TIME_MAX_MS), aligned(unit, zone, centre, *((1, 80) if narrow else (45_000, 100_000))))
+        ),
         customers=tuple(draw(st.lists(st.sampled_from([*customers, "nobody"]), max_size=2))),
         per_customer=draw(st.booleans()),
         window=unit,

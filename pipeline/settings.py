@@ -121,7 +121,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("clickhouse", "METERLINE_CLICKHOUSE", _http_url, "http://127.0.0.1:8123", "URL of ClickHouse's HTTP interface"),
     Setting("clickhouse_user", "METERLINE_CLICKHOUSE_USER", str, "default", "ClickHouse user"),
     Setting("clickhouse_password", "METERLINE_CLICKHOUSE_PASSWORD", Secret, "", "ClickHouse password"),
-    Setting("state", "METERLINE_STATE", Path, "meterline-state", "directory of this worker's own RocksDB stores"),
+    Setting("state", "METERLINE_STATE", Path, "meterline-state", "directory of this worker's own RocksDB stores; {slot} in it becomes the first number that no running worker uses, for workers that share a volume"),
     Setting("snapshots", "METERLINE_SNAPSHOTS", str, "", "fsspec URL of the snapshot store, for example file:///var/lib/meterline/snapshots or s3://bucket/prefix; empty for none"),
     Setting("snapshot_every_ms", "METERLINE_SNAPSHOT_EVERY", duration_ms, "5m", "how often a partition's state is copied to the snapshot store"),
     Setting("partitions", "METERLINE_PARTITIONS", _whole(1, 1_000), "8", "journal partitions, fixed when the topics are created"),
@@ -138,6 +138,23 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("session_timeout_ms", "METERLINE_SESSION_TIMEOUT", duration_ms, "10s", "how long a silent worker or sink keeps its partitions"),
 )
 # fmt: on
+
+FILE = "_FILE"
+SECRETS = frozenset(setting.variable for setting in SETTINGS if isinstance(setting.read(setting.default), Secret))
+"""Settings that may stand in a file instead, which the variable with ``_FILE`` behind its name leads to."""
+
+
+def _text(variable: str, environ: Mapping[str, str]) -> str:
+    """What the environment says of a setting; empty where it is silent. Raises ValueError."""
+    path = environ.get(variable + FILE) if variable in SECRETS else None
+    if not path:
+        return environ.get(variable, "")
+    if environ.get(variable):
+        raise ValueError(f"{variable} or {variable}{FILE}, not both")
+    try:
+        return Path(path).read_text("utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{variable}{FILE} to lead to a file that can be read: {error}") from error
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -174,7 +191,7 @@ class Settings:
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> Settings:
         """Read every setting from ``environ``. Raises SettingsError that names each faulty or unknown variable."""
-        known = {setting.variable for setting in SETTINGS}
+        known = {setting.variable for setting in SETTINGS} | {name + FILE for name in SECRETS}
         faults = [
             f"{name}: no such setting"
             for name in sorted(environ)
@@ -182,9 +199,8 @@ class Settings:
         ]
         values: dict[str, Any] = {}
         for setting in SETTINGS:
-            text = environ.get(setting.variable) or setting.default
             try:
-                values[setting.field] = setting.read(text)
+                values[setting.field] = setting.read(_text(setting.variable, environ) or setting.default)
             except ValueError as error:
                 faults.append(f"{setting.variable}: expected {error}")
         if not faults:

@@ -94,13 +94,14 @@ def run_worker(settings: Settings) -> None:
     os.environ.setdefault("POLARS_MAX_THREADS", "1")  # one worker, one core; read when Polars is first imported
     from pipeline.stream.app import log_to_stderr
     from pipeline.worker.app import Worker, WorkerSettings
+    from pipeline.worker.slots import claimed
 
     log_to_stderr()
     wanted = WorkerSettings(
         kafka=settings.librdkafka,
         namespace=settings.namespace,
         rules=settings.rules,
-        state=settings.state,
+        state=claimed(settings.state),
         snapshots=settings.snapshots,
         snapshot_every_ms=settings.snapshot_every_ms,
         flush_every_ms=settings.flush_every_ms,

@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from pipeline.cli import demo, keys, operate, publish, query, stack, status
+from pipeline.cli import demo, health, keys, operate, publish, query, stack, status
 from pipeline.errors import MeterlineError, Unavailable
 
 EXIT_FAILED = 1
@@ -122,6 +122,7 @@ app.command(rich_help_panel=_QUESTIONS)(query.explain)
 app.command(rich_help_panel=_QUESTIONS)(operate.tail)
 app.add_typer(operate.worker, name="worker", rich_help_panel=_PARTS)
 app.command(rich_help_panel=_PARTS)(operate.sink)
+app.command(rich_help_panel=_PARTS)(health.health)
 app.add_typer(operate.topics, name="topics", rich_help_panel=_PARTS)
 app.add_typer(keys.keys, name="keys", rich_help_panel=_PARTS)
 app.add_typer(query.clickhouse, name="clickhouse", rich_help_panel=_PARTS)

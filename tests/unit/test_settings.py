@@ -10,7 +10,7 @@ import pytest
 
 from pipeline import wiring
 from pipeline.errors import SettingsError
-from pipeline.settings import SETTINGS, UNREAD, Settings
+from pipeline.settings import FILE, SECRETS, SETTINGS, UNREAD, Settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,6 +68,28 @@ def test_secrets_are_never_shown() -> None:
     settings = Settings.load({"METERLINE_KAFKA_PASSWORD": "hunter2", "METERLINE_CLICKHOUSE_PASSWORD": "hunter2"})
     assert "hunter2" not in f"{settings!r} {settings.kafka_password} {settings.clickhouse_password!r}"
     assert settings.kafka_password.reveal() == "hunter2"
+
+
+def test_a_secret_may_be_a_file(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("hunter2\n")
+    settings = Settings.load({"METERLINE_KAFKA_PASSWORD_FILE": str(tmp_path / "password")})
+    assert settings.kafka_password.reveal() == "hunter2"
+    assert {"METERLINE_KAFKA_PASSWORD", "METERLINE_CLICKHOUSE_PASSWORD", "METERLINE_GATEWAY_SECRETS"} <= SECRETS
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"METERLINE_KAFKA_PASSWORD_FILE": "/nowhere/at/all"},
+        {"METERLINE_KAFKA_PASSWORD_FILE": "/dev/null", "METERLINE_KAFKA_PASSWORD": "hunter2"},
+        {"METERLINE_KAFKA_FILE": "/dev/null"},
+    ],
+    ids=["missing", "both", "no secret"],
+)
+def test_a_file_that_is_no_secret_of_ours_is_refused(environ: dict[str, str]) -> None:
+    with pytest.raises(SettingsError, match=next(iter(environ))) as raised:
+        Settings.load(environ)
+    assert "hunter2" not in str(raised.value)
 
 
 def test_credentials_reach_kafka_only_where_they_are_asked_for() -> None:
@@ -133,7 +155,7 @@ def test_every_setting_is_in_the_handbook() -> None:
 
 def test_every_variable_that_is_mentioned_exists() -> None:
     """A variable in a message, a file or a manual that no setting reads would be a lie."""
-    known = {setting.variable for setting in SETTINGS} | UNREAD | {"METERLINE_"}
+    known = {setting.variable for setting in SETTINGS} | UNREAD | {"METERLINE_"} | {name + FILE for name in SECRETS}
     paths = [
         *ROOT.glob("*.md"),
         ROOT / "Makefile",

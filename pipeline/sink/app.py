@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.clickhouse.connection import Server
+from pipeline.clickhouse.inserting import Inserter
 from pipeline.codec.records import Codec
 from pipeline.kafka.producer import Publisher
 from pipeline.kafka.reading import partitions_of
@@ -20,6 +21,7 @@ from pipeline.kafka.topics import Topics
 from pipeline.sink.feed import Feed, FeedLimits
 from pipeline.sink.tabulation import Tabulator
 from pipeline.stream.app import BatchApp, journal_topic, run_app, stream_app
+from pipeline.stream.ending import agent_of, task_of
 
 BATCH_RECORDS = 25_000
 
@@ -59,7 +61,14 @@ class Sink:
             sources.append((topics.journal, tabulator.journal, False))
         self.feeds = [
             # Of the journal and the adjustments the worker keeps the dead letters.
-            Feed(topic, tabulate, limits, settings.clickhouse, publisher, topics.dead_letters if buries else None)
+            Feed(
+                topic,
+                tabulate,
+                limits,
+                Inserter(settings.clickhouse),
+                publisher,
+                topics.dead_letters if buries else None,
+            )
             for topic, tabulate, buries in sources
         ]
         self.app = self._faust_app(topics)
@@ -82,6 +91,6 @@ class Sink:
             work_dir=self.settings.work_dir,
         )
         for feed in self.feeds:
-            app.agent(journal_topic(app, feed.topic), name=feed.topic)(feed.gather)
-            app.task(feed.flush_forever)
+            app.agent(journal_topic(app, feed.topic), name=feed.topic)(agent_of(feed.gather))
+            app.task(task_of(feed.flush_forever))
         return app

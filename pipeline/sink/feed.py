@@ -8,18 +8,16 @@ import dataclasses
 import logging
 import random
 import time
-from typing import Any
 
 import pyarrow as pa
 
 from pipeline.clickhouse import tables
-from pipeline.clickhouse.connection import Server
-from pipeline.clickhouse.inserting import Inserter
 from pipeline.errors import MeterlineError
-from pipeline.kafka.producer import Publisher
+from pipeline.kafka.outlet import Outlet
+from pipeline.sink.edges import Inserter
 from pipeline.sink.tabulation import Tabulate, Tabulated
-from pipeline.stream.app import end_process
 from pipeline.stream.batch import RecordBatch, joined
+from pipeline.stream.received import Received, Stream
 
 log = logging.getLogger("meterline.sink")
 
@@ -40,6 +38,8 @@ class FeedLimits:
 class Feed:
     """Gathers batches of a topic, inserts their rows, and acknowledges them, in this order, for ever.
 
+    Whatever raises here has to end the process: nothing may be acknowledged that is not where it belongs.
+
     Holds at most twice ``limits.rows`` records and one batch; beyond that the agent waits.
     """
 
@@ -48,59 +48,56 @@ class Feed:
         topic: str,
         tabulate: Tabulate,
         limits: FeedLimits,
-        server: Server,
-        publisher: Publisher,
+        inserter: Inserter,
+        outlet: Outlet,
         dead_letters: str | None,
     ) -> None:
         """``dead_letters``: the topic for records that nobody can read; None when another process keeps them."""
         self.topic = topic
         self.limits = limits
         self._tabulate = tabulate
-        self._inserter = Inserter(server)
-        self._publisher = publisher
+        self._inserter = inserter
+        self._outlet = outlet
         self._dead_letters = dead_letters
-        self._held: list[Any] = []
+        self._held: list[Received] = []
         self._records = 0
         self._some = asyncio.Event()
         self._full = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
 
-    async def gather(self, stream: Any) -> None:
+    async def gather(self, stream: Stream) -> None:
         """The agent."""
-        try:
-            async for event in stream.noack().events():
-                await self._room.wait()
-                self._held.append(event)
-                self._records += len(event.value)
-                self._some.set()
-                if self._records >= self.limits.rows:
-                    self._full.set()
-                if self._records >= 2 * self.limits.rows:
-                    self._room.clear()
-        except Exception as error:  # nothing an agent raises may be swallowed: Faust would commit past the record
-            end_process(error)
+        async for received in stream:
+            await self._room.wait()
+            self._held.append(received)
+            self._records += len(received.value)
+            self._some.set()
+            if self._records >= self.limits.rows:
+                self._full.set()
+            if self._records >= 2 * self.limits.rows:
+                self._room.clear()
 
     async def flush_forever(self) -> None:
         """The task beside the agent."""
-        try:
-            while True:
-                await self._some.wait()
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._full.wait(), self.limits.every_ms / 1000)
-                held, self._held, self._records = self._held, [], 0
-                self._some.clear()
-                self._full.clear()
-                self._room.set()
-                await self._write([event.value for event in held])
-                for event in held:
-                    event.ack()
-        except Exception as error:  # as above
-            end_process(error)
+        while True:
+            await self._some.wait()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._full.wait(), self.limits.every_ms / 1000)
+            held, self._held, self._records = self._held, [], 0
+            self._some.clear()
+            self._full.clear()
+            self._room.set()
+            await self._write([received.value for received in held])
+            for received in held:
+                received.ack()
 
     async def _write(self, batches: list[RecordBatch]) -> None:
         """Return when everything in these batches is where it belongs, however long that takes."""
-        for name, rows in (await asyncio.to_thread(self._read, batches)).items():
+        rows_by_table = await asyncio.to_thread(self._read, batches)
+        if self._dead_letters is not None:
+            await asyncio.to_thread(self._outlet.flush, PUBLISH_TIMEOUT_S)
+        for name, rows in rows_by_table.items():
             table = tables.derived(name) if name in tables.DERIVED else name
             for start in range(0, len(rows), self.limits.rows):
                 await self._insert(table, rows.slice(start, self.limits.rows))
@@ -112,15 +109,13 @@ class Feed:
             self._bury(batch, done)
             for name, parts in done.tables.items():
                 found.setdefault(name, []).extend(parts)
-        if self._dead_letters is not None:
-            self._publisher.flush(PUBLISH_TIMEOUT_S)
         return {name: pa.concat_tables(parts) for name, parts in found.items()}
 
     def _bury(self, batch: RecordBatch, done: Tabulated) -> None:
         if self._dead_letters is None:
             return
         for letter in done.letters:
-            self._publisher.publish(
+            self._outlet.publish(
                 self._dead_letters,
                 batch.keys[letter.row],
                 batch.values[letter.row],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.kafka.producer import Publisher
+from pipeline.kafka.outlet import Outlet
 from pipeline.kafka.topics import DEAD_LETTER_BYTES_MAX, Topics
 
 LETTER_BYTES_MAX = DEAD_LETTER_BYTES_MAX - 64 * 1024
@@ -11,7 +11,7 @@ KEY_BYTES_MAX = 1_000
 
 
 def bury(
-    publisher: Publisher,
+    outlet: Outlet,
     topics: Topics,
     place: tuple[str, int, int],
     key: bytes | None,
@@ -34,4 +34,4 @@ def bury(
         headers.append(("bytes", str(len(value or b"")).encode()))
         key = None if key is None else key[:KEY_BYTES_MAX]
         value = None if value is None else value[: LETTER_BYTES_MAX - KEY_BYTES_MAX]
-    publisher.publish(topics.dead_letters, key, value, headers=headers)
+    outlet.publish(topics.dead_letters, key, value, headers=headers)

@@ -3,44 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from pathlib import Path
-
-from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from pipeline.codec.records import Codec
 from pipeline.domain.fold import Journal
 from pipeline.domain.limits import FoldRules
 from pipeline.errors import Refusal
-from pipeline.kafka.admin import TopicState, describe
+from pipeline.kafka.admin import TopicState
 from pipeline.kafka.topics import Topics
+from pipeline.worker.edges import Cluster, Stores
 from pipeline.worker.partition import NEW_NAMESPACE, Origin, Partition
-from pipeline.worker.snapshots import Snapshots
-from pipeline.worker.store import Store
 
 log = logging.getLogger("meterline.worker")
 
 
 class Opening:
-    """Opens partitions of one journal. ``state`` is this worker's own directory."""
+    """Opens partitions of one journal in the stores of one worker."""
 
-    def __init__(
-        self,
-        kafka: Mapping[str, str],
-        topics: Topics,
-        rules: FoldRules,
-        state: Path,
-        snapshots: Snapshots | None,
-        codec: Codec,
-    ) -> None:
-        self._kafka = kafka
+    def __init__(self, cluster: Cluster, stores: Stores, topics: Topics, rules: FoldRules, codec: Codec) -> None:
+        self._cluster = cluster
+        self._stores = stores
         self._journal = topics.journal
         self._outputs = (topics.summaries, topics.dispositions)
         self._rules = rules
-        self._state = state
-        self._snapshots = snapshots
         self._codec = codec
         self._topic: TopicState | None = None
 
@@ -49,7 +33,7 @@ class Opening:
 
         Raises Refusal when it cannot be folded, or is another one than when it was first asked for.
         """
-        found = describe(self._kafka, [self._journal, *self._outputs])
+        found = self._cluster.describe([self._journal, *self._outputs])
         missing = [name for name in (self._journal, *self._outputs) if name not in found]
         if missing:
             raise Refusal(f"there is no topic {missing[0]}; `meterline topics create` makes it")
@@ -87,16 +71,15 @@ class Opening:
         """
         topic = self.topic()
         origin = Origin(self._journal, topic.topic_id, number, topic.partitions, self._rules.version)
-        path = self._state / f"partition-{number}"
-        if not path.exists():
-            self._restore(origin, path)
-        partition = self._opened(origin, path)
-        first, end = self._offsets(number)
+        if not self._stores.stands(number):
+            self._restore(origin)
+        partition = self._opened(origin)
+        first, end = self._cluster.offsets(self._journal, number)
         if partition.next_offset < first and self._reaches(origin, first):
             partition.close()
-            path.rename(path.with_name(f"{path.name}-at-{partition.next_offset}"))
-            self._restore(origin, path)
-            partition = self._opened(origin, path)
+            self._stores.set_aside(number, partition.next_offset)
+            self._restore(origin)
+            partition = self._opened(origin)
         if partition.next_offset < first:
             raise Refusal(
                 f"partition {number} of {self._journal} begins at offset {first}, but the fold has to go on at"
@@ -114,33 +97,22 @@ class Opening:
         partition.silent_below = committed
         return partition
 
-    def _opened(self, origin: Origin, path: Path) -> Partition:
+    def _opened(self, origin: Origin) -> Partition:
         journal = Journal(origin.partition, origin.partitions, self._rules)
-        store = Store(path)
+        store = self._stores.open(origin.partition)
         try:
             return Partition(journal, origin, store, self._codec)
         except Refusal:
             store.close()
             raise
 
-    def _restore(self, origin: Origin, path: Path) -> None:
+    def _restore(self, origin: Origin) -> None:
         """Take the newest snapshot, if there is any; without one the partition is folded from the journal's start."""
-        if self._snapshots is not None:
-            cursor = self._snapshots.restore(origin, path)
-            if cursor is not None:
-                log.info("partition %d: restored the snapshot at offset %d", origin.partition, cursor)
+        cursor = self._stores.restore(origin)
+        if cursor is not None:
+            log.info("partition %d: restored the snapshot at offset %d", origin.partition, cursor)
 
     def _reaches(self, origin: Origin, offset: int) -> bool:
         """Whether a snapshot goes on where the journal now begins."""
-        cursor = self._snapshots.newest_cursor(origin) if self._snapshots is not None else None
+        cursor = self._stores.newest_cursor(origin)
         return cursor is not None and cursor >= offset
-
-    def _offsets(self, number: int) -> tuple[int, int]:
-        """(first offset, offset after the last) of a partition."""
-        admin = AdminClient({**self._kafka, "log_level": 2})
-        place = TopicPartition(self._journal, number)
-        found = [
-            admin.list_offsets({place: spec}, request_timeout=30)[place].result().offset
-            for spec in (OffsetSpec.earliest(), OffsetSpec.latest())  # type: ignore[no-untyped-call]
-        ]
-        return found[0], found[1]

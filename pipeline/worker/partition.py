@@ -16,9 +16,9 @@ from pipeline.stream.batch import RecordBatch
 from pipeline.worker import layout
 from pipeline.worker.cell import ChangedTally
 from pipeline.worker.columnar import DimensionChecks, fold_columns
+from pipeline.worker.edges import OrderedStore
 from pipeline.worker.garbage import Sweep
 from pipeline.worker.state import StoredState
-from pipeline.worker.store import Store
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Partition:
     of records below ``silent_below`` were acknowledged to a worker before, so they are not published again.
     """
 
-    def __init__(self, journal: Journal, origin: Origin, store: Store, codec: Codec) -> None:
+    def __init__(self, journal: Journal, origin: Origin, store: OrderedStore, codec: Codec) -> None:
         self.journal = journal
         self.origin = origin
         self.store = store
@@ -71,6 +71,8 @@ class Partition:
         self.cursor = 0
         self._cutting = 0
         self.silent_below = 0
+        self.acts_from: int | None = 0
+        """From which record on strays are sent on and dead letters written (acts.py); None: that is another's."""
         self.records_held = 0
         self.checks = DimensionChecks()
         self.prefixes = codec.prefixes("MeterEvent")
@@ -123,9 +125,10 @@ class Partition:
         if isinstance(content, MeterEvent) and (own is None or own.disposition == outcomes.CANCELLED):
             assert value is not None
             self.state.bodies[offset] = value
-        if offset < self.silent_below:
+        if offset >= self.silent_below:
+            self.dispositions += decided
+        if self.acts_from is None or offset < self.acts_from:
             return
-        self.dispositions += decided
         if isinstance(content, Undecodable):
             self._dead_letters.append(DeadLetter(offset, batch.keys[place], value, content.reason))
         elif own is not None and own.disposition == outcomes.REROUTED:

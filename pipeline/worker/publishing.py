@@ -7,7 +7,7 @@ import numpy as np
 from pipeline.codec.dimensions import long_bytes
 from pipeline.codec.records import Codec
 from pipeline.codec.shards import encode_shards
-from pipeline.kafka.producer import Publisher
+from pipeline.kafka.outlet import Outlet
 from pipeline.kafka.topics import Topics
 from pipeline.worker import layout
 from pipeline.worker.cell import ChangedTally
@@ -17,22 +17,22 @@ from pipeline.worker.partition import PartitionCut
 PUBLISH_TIMEOUT_S = 120.0
 
 
-def publish(publisher: Publisher, codec: Codec, topics: Topics, cut: PartitionCut) -> None:
-    """Hand all of a cut's outputs to the publisher; its flush says when the brokers have them."""
+def publish(outlet: Outlet, codec: Codec, topics: Topics, cut: PartitionCut) -> None:
+    """Hand all of a cut's outputs to the outlet; its flush says when the brokers have them."""
     partition = cut.partition
     if cut.tallies:
-        publisher.publish_batch(topics.summaries, partition, _shards(codec, cut.tallies, partition))
+        outlet.publish_batch(topics.summaries, partition, _shards(codec, cut.tallies, partition))
     if cut.dispositions:
-        publisher.publish_batch(
+        outlet.publish_batch(
             topics.dispositions,
             partition,
             [(f"{one.partition}:{one.offset}".encode(), codec.encode_disposition(one)) for one in cut.dispositions],
         )
     for letter in cut.dead_letters:
         place = topics.journal, partition, letter.offset
-        bury(publisher, topics, place, letter.key, letter.value, letter.reason)
+        bury(outlet, topics, place, letter.key, letter.value, letter.reason)
     for key, value in cut.reroutes:
-        publisher.publish(topics.journal, key, value)
+        outlet.publish(topics.journal, key, value)
 
 
 def _shards(codec: Codec, tallies: list[ChangedTally], partition: int) -> list[tuple[bytes, bytes]]:

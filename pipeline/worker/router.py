@@ -7,13 +7,13 @@ from pipeline.domain.checks import check_cancellation
 from pipeline.domain.events import Adjustment, Cancellation
 from pipeline.domain.partitioning import partition_of
 from pipeline.errors import UndecodableRecord
-from pipeline.kafka.producer import Publisher
+from pipeline.kafka.outlet import Outlet
 from pipeline.kafka.topics import Topics
 from pipeline.stream.batch import RecordBatch
 from pipeline.worker.dead_letters import bury
 
 
-def route(batch: RecordBatch, codec: Codec, publisher: Publisher, topics: Topics, partitions: int) -> None:
+def route(batch: RecordBatch, codec: Codec, outlet: Outlet, topics: Topics, partitions: int) -> None:
     """Publish the cancellations of a batch of adjustments; unusable ones become dead letters.
 
     Routing the same adjustment twice is harmless: the fold knows its id.
@@ -22,19 +22,19 @@ def route(batch: RecordBatch, codec: Codec, publisher: Publisher, topics: Topics
         try:
             adjustment = codec.decode_adjustment(value)
         except UndecodableRecord as error:
-            _bury(batch, place, error.reason, publisher, topics)
+            _bury(batch, place, error.reason, outlet, topics)
             continue
         reason = check_cancellation(adjustment, adjustment.id)
         if reason is not None:
-            _bury(batch, place, reason, publisher, topics)
+            _bury(batch, place, reason, outlet, topics)
             continue
         body = codec.encode_cancellation(_cancellation(adjustment, int(batch.appended_at_ms[place])))
         if adjustment.identifier is not None:
             home = partition_of(adjustment.identifier, partitions)
-            publisher.publish(topics.journal, adjustment.identifier.encode(), body, partition=home)
+            outlet.publish(topics.journal, adjustment.identifier.encode(), body, partition=home)
         else:
             for partition in range(partitions):
-                publisher.publish(topics.journal, adjustment.id.encode(), body, partition=partition)
+                outlet.publish(topics.journal, adjustment.id.encode(), body, partition=partition)
 
 
 def _cancellation(adjustment: Adjustment, requested_at_ms: int) -> Cancellation:
@@ -48,6 +48,6 @@ def _cancellation(adjustment: Adjustment, requested_at_ms: int) -> Cancellation:
     )
 
 
-def _bury(batch: RecordBatch, row: int, reason: str, publisher: Publisher, topics: Topics) -> None:
+def _bury(batch: RecordBatch, row: int, reason: str, outlet: Outlet, topics: Topics) -> None:
     place = batch.topic, batch.partition, int(batch.offsets[row])
-    bury(publisher, topics, place, batch.keys[row], batch.values[row], reason)
+    bury(outlet, topics, place, batch.keys[row], batch.values[row], reason)

@@ -18,7 +18,7 @@ from pipeline.domain.limits import MINUTE_MS
 from pipeline.domain.tally import Entry
 from pipeline.worker import layout
 from pipeline.worker.cell import Cell, ChangedTally, store_key
-from pipeline.worker.store import Store
+from pipeline.worker.edges import OrderedStore
 
 Decode = Callable[[bytes], MeterEvent]
 
@@ -33,9 +33,9 @@ class Cut(NamedTuple):
 
 
 class StoredState:
-    """``pipeline.domain.fold.State`` over a Store. ``decode`` reads the body of an event that was decoded before."""
+    """``pipeline.domain.fold.State`` over a store. ``decode`` reads the body of an event that was decoded before."""
 
-    def __init__(self, store: Store, decode: Decode) -> None:
+    def __init__(self, store: OrderedStore, decode: Decode) -> None:
         self.clock_ms = 0
         self.accounts: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
         self.bodies: dict[int, bytes] = {}

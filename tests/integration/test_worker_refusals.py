@@ -17,7 +17,9 @@ from confluent_kafka.admin import (
 
 from pipeline.codec.records import Codec
 from pipeline.kafka.topics import JOURNAL, topic_config
+from pipeline.worker.cluster import KafkaCluster
 from pipeline.worker.opening import Opening
+from pipeline.worker.stores import LocalStores
 from tests.traffic import Traffic
 from tests.workers import Deployment, until
 
@@ -48,8 +50,8 @@ def send(deployment: Deployment, count: int = 40) -> None:
 def leave_state(deployment: Deployment) -> None:
     """Open the partitions once, as a worker does, in the directory of ``worker``."""
     config = {"bootstrap.servers": deployment.kafka}
-    state = deployment.home / "worker"
-    opening = Opening(config, deployment.topics, deployment.rules, state, None, Codec())
+    stores = LocalStores(deployment.home / "worker", None)
+    opening = Opening(KafkaCluster(config), stores, deployment.topics, deployment.rules, Codec())
     for number in range(deployment.partitions):
         opening.open(number, 0).close()
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from pipeline.clickhouse.connection import Server
 from pipeline.codec.records import Codec
 from pipeline.domain.limits import FoldRules
 from pipeline.gateway.calls import Caller
@@ -23,20 +24,24 @@ class Secrets:
         return next(iter(self.by_kid))
 
 
+Address = tuple[str, int]
+"""Host and port; port 0 means any."""
+
+
 @dataclass(frozen=True, slots=True)
 class GatewaySettings:
-    """What one gateway is told. Sizes in bytes, times in ms."""
+    """What one gateway is told. ``metrics`` is where Prometheus asks, apart from ``listen``; None: nowhere.
+    ``requests_max``: requests at once.
+    """
 
     kafka: Mapping[str, Any]
     namespace: str
     rules: FoldRules
     secrets: Secrets
-    host: str = "127.0.0.1"
-    port: int = 8484
-    metrics_port: int | None = None
-    clickhouse: Any = None
-    requests_max: int = 512
-    requests_per_key_max: int = 128
+    clickhouse: Server
+    listen: Address = ("127.0.0.1", 0)
+    metrics: Address | None = None
+    requests_max: int = 256
 
 
 class Keys(Protocol):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from types import ModuleType
 
+from pipeline.gateway import health
 from pipeline.gateway.operations import Operation, Schema
 
-MODULES: tuple[ModuleType, ...] = ()
+MODULES: tuple[ModuleType, ...] = (health,)
 """In the order of the document."""
 
 OPERATIONS: tuple[Operation, ...] = tuple(row for module in MODULES for row in module.OPERATIONS)

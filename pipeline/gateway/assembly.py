@@ -1,0 +1,77 @@
+"""One gateway put together of its parts, and run."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import sys
+import time
+
+from pipeline.codec.records import Codec
+from pipeline.errors import MeterlineError
+from pipeline.gateway.app import App
+from pipeline.gateway.catalog import CatalogMemory
+from pipeline.gateway.journal import Journal
+from pipeline.gateway.keys import KeyRing
+from pipeline.gateway.parts import GatewaySettings, Parts
+from pipeline.gateway.request_log import RequestLog
+from pipeline.gateway.routes import OPERATIONS
+from pipeline.gateway.server import BoundedProtocol, bound, connections_within_limits, serve
+from pipeline.gateway.tokens import Tokens
+from pipeline.gateway.watch import Watch
+from pipeline.kafka.acknowledged import Acknowledged
+from pipeline.kafka.reading import partitions_of
+from pipeline.kafka.topics import Topics
+
+_log = logging.getLogger("meterline.gateway")
+
+
+def now_ms() -> int:
+    """The clock of handlers."""
+    return time.time_ns() // 1_000_000
+
+
+def assemble(settings: GatewaySettings, codec: Codec) -> Parts:
+    """All parts, connected and not yet started."""
+    topics = Topics(settings.namespace)
+    journal = Acknowledged(settings.kafka)
+    catalog = CatalogMemory(settings.kafka, topics, codec, journal)
+    keys = KeyRing(settings.secrets, catalog.api_key, now_ms)
+    return Parts(
+        settings=settings,
+        codec=codec,
+        topics=topics,
+        clock=now_ms,
+        keys=keys,
+        tokens=Tokens(settings.secrets, keys, now_ms),
+        journal=journal,
+        catalog=catalog,
+        services=(
+            Watch("kafka", functools.partial(partitions_of, settings.kafka, topics.journal)),
+            Journal(journal),
+            catalog,
+        ),
+    )
+
+
+def run(settings: GatewaySettings, codec: Codec) -> int:
+    """Serve until a signal ends it; the exit code. Raises MeterlineError when an address cannot be had."""
+    logging.Formatter.converter = time.gmtime
+    form = "%(asctime)sZ %(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format=form)
+    _log.setLevel(logging.INFO)
+    addresses = [settings.listen, *([settings.metrics] if settings.metrics else [])]
+    sockets = []
+    for host, port in addresses:
+        try:
+            sockets.append(bound(host, port))
+        except OSError as error:
+            raise MeterlineError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    host, port = sockets[0].getsockname()[:2]
+    metrics_port = sockets[1].getsockname()[1] if settings.metrics else None
+    app = App(assemble(settings, codec), OPERATIONS, settings.requests_max, RequestLog(), metrics_port)
+    BoundedProtocol.connections_max = connections_within_limits()
+    _log.info(
+        "http://%s:%s; metrics on port %s; %s connections", host, port, metrics_port, BoundedProtocol.connections_max
+    )
+    return serve(app, sockets)

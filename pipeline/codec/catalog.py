@@ -16,6 +16,7 @@ from pipeline.domain.catalog import (
     TransformUsage,
 )
 from pipeline.domain.core_events import CoreEvent, RelatedObject
+from pipeline.domain.plan_rules import plan_fault
 from pipeline.domain.values import value_of, value_text
 
 Record = dict[str, Any]
@@ -71,6 +72,9 @@ def object_of(name: str, record: Record) -> CatalogObject:
     for (of, field), allowed in ALLOWED.items():
         if of is kind and getattr(one, field) not in allowed:
             raise ValueError(f"{field} is not one of {', '.join(str(choice) for choice in allowed)}")
+    fault = plan_fault(one) if isinstance(one, Plan) else None
+    if fault is not None:
+        raise ValueError(fault.message)
     return one
 
 
@@ -142,8 +146,8 @@ def _plan_record(one: Plan) -> Record:
 
 def _plan_fields(record: Record) -> Record:
     transform = record["transform_usage"]
-    if transform is not None and (transform["divide_by"] < 1 or transform["round"] not in ("up", "down")):
-        raise ValueError("transform_usage divides by at least 1 and rounds up or down")
+    if transform is not None and transform["round"] not in ("up", "down"):
+        raise ValueError("transform_usage rounds up or down")
     return {
         "amount": _amount(record["amount_decimal"]),
         "tiers": tuple(

@@ -54,6 +54,18 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
     return read
 
 
+def _address(text: str) -> tuple[str, int]:
+    """A host to listen on, with a port; 0 stands for any."""
+    host, _, port = text.rpartition(":")
+    if not re.fullmatch(r"[^\s/]+", host) or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65_535:
+        raise ValueError("host:port to listen on")
+    return host.strip("[]"), int(port)
+
+
+def _address_or_off(text: str) -> tuple[str, int] | None:
+    return None if text == "off" else _address(text)
+
+
 def _namespace(text: str) -> str:
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", text):
         raise ValueError("1 to 40 of a-z, 0-9 and _, beginning with a letter")
@@ -134,6 +146,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("sink_every_ms", "METERLINE_SINK_EVERY", duration_ms, "250ms", "longest time the sink gathers rows before an insert"),
     Setting("sink_rows", "METERLINE_SINK_ROWS", _whole(1, 1_000_000), "50000", "most rows in one insert"),
     Setting("event_log", "METERLINE_EVENT_LOG", _switch, "on", "whether the sink copies the journal into meter_events"),
+    Setting("gateway_listen", "METERLINE_GATEWAY_LISTEN", _address, "127.0.0.1:8484", "where the gateway answers; put TLS in front of any address but the loopback's"),
+    Setting("gateway_metrics", "METERLINE_GATEWAY_METRICS", _address_or_off, "127.0.0.1:8485", "where the gateway tells Prometheus its metrics, never to be reached from outside; off for nowhere"),
+    Setting("gateway_requests", "METERLINE_GATEWAY_REQUESTS", _whole(2, 100_000), "256", "most requests that a gateway works on at once; what is more hears 429"),
     Setting("gateway_secrets", "METERLINE_GATEWAY_SECRETS", _secrets, "", "name:secret, several separated by commas: keys the hashes of API keys and signs sessions; the first one is used for new ones; the same on every gateway"),
     Setting("session_timeout_ms", "METERLINE_SESSION_TIMEOUT", duration_ms, "10s", "how long a silent worker or sink keeps its partitions"),
 )
@@ -185,6 +200,9 @@ class Settings:
     sink_every_ms: int
     sink_rows: int
     event_log: bool
+    gateway_listen: tuple[str, int]
+    gateway_metrics: tuple[str, int] | None
+    gateway_requests: int
     gateway_secrets: Secret
     session_timeout_ms: int
 
@@ -231,5 +249,5 @@ class Settings:
         return config
 
 
-UNREAD = frozenset({"METERLINE_HOME", "METERLINE_TEST_STACK"})
+UNREAD = frozenset({"METERLINE_HOME", "METERLINE_TEST_STACK", "METERLINE_DEMO_ON_DEPLOYMENT"})
 """Variables that belong to the laptop stack and the command line, not to a process's settings."""

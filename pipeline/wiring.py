@@ -6,10 +6,12 @@ Imports stand inside the functions, so that a command pays only for what it uses
 from __future__ import annotations
 
 import contextlib
+import functools
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.errors import SettingsError
 from pipeline.settings import Settings
@@ -17,12 +19,18 @@ from pipeline.settings import Settings
 if TYPE_CHECKING:
     from pipeline.clickhouse.connection import Server
     from pipeline.codec.records import Codec
+    from pipeline.domain.generations import Generation
+    from pipeline.domain.limits import FoldRules
     from pipeline.gateway.catalog import CatalogMemory
     from pipeline.gateway.parts import Secrets
     from pipeline.kafka.client import MeterlineProducer
+    from pipeline.kafka.generations import GenerationLedger
     from pipeline.kafka.lag import LagReader
     from pipeline.kafka.producer import DeliveryError, Publisher
     from pipeline.kafka.topics import Topics
+    from pipeline.replay.audit import AuditSources
+    from pipeline.replay.ground import Ground
+    from pipeline.stream.app import Fate
 
 HOME_DEFAULT = ".meterline"
 CATALOG_READ_S = 30.0
@@ -89,37 +97,154 @@ def publisher(settings: Settings, on_error: Callable[[DeliveryError], None] | No
     return Publisher(quiet_kafka(settings), on_error)
 
 
-def run_worker(settings: Settings) -> None:
-    """Run one worker until a signal stops it."""
+class Apart(NamedTuple):
+    """A process of a generation that is not live, which ends with the command that started it."""
+
+    generation: int
+    parent: int
+    """The id of that command's process."""
+
+
+def ledger(settings: Settings) -> GenerationLedger:
+    """Which generation is live is written there."""
+    from pipeline.kafka.generations import GenerationLedger
+
+    return GenerationLedger(settings.librdkafka, settings.namespace, codec(settings))
+
+
+def live_topics(settings: Settings) -> Topics:
+    """The names as the live generation sees them. Raises Unavailable."""
+    from pipeline.kafka.topics import topics_of_generation
+
+    return topics_of_generation(settings.namespace, ledger(settings).read().live)
+
+
+def ground(settings: Settings) -> Ground:
+    """What commands about generations work on."""
+    from pipeline.replay.ground import Ground
+
+    return Ground(
+        quiet_kafka(settings), settings.namespace, settings.replication, clickhouse(settings), ledger(settings)
+    )
+
+
+def state_of(state: Path, number: int) -> Path:
+    """Where in a worker's directory its stores of one generation are."""
+    return state / f"g{number}" if number > 1 else state
+
+
+def snapshots_of(settings: Settings, number: int) -> str:
+    """The URL of one generation's snapshots; empty where there is no snapshot store."""
+    if not settings.snapshots:
+        return ""
+    home = f"{settings.snapshots}/{settings.namespace}"
+    return f"{home}/g{number}" if number > 1 else home
+
+
+def delete_snapshots(settings: Settings, number: int) -> None:
+    """Those of one generation."""
+    from pipeline.worker.snapshots import Snapshots
+
+    url = snapshots_of(settings, number)
+    if url:
+        Snapshots(url).delete_all()
+
+
+class _Part(NamedTuple):
+    """Which generation a process works on, and what it looks at meanwhile."""
+
+    generation: Generation
+    topics: Topics
+    others: tuple[Topics, ...]
+    """Of the other generations that are kept."""
+    fate: Callable[[], Fate]
+
+
+def _part(settings: Settings, apart: Apart | None) -> _Part:
+    from pipeline.kafka.topics import topics_of_generation
+    from pipeline.stream.app import Fate
+
+    book = ledger(settings)
+    seen = book.end()
+    known = book.read()
+    mine = known.live if apart is None else known.of(apart.generation)
+
+    def follow() -> Fate:
+        nonlocal seen
+        end = book.end()
+        if end == seen:
+            return Fate.GO_ON
+        stands = book.read()
+        seen = end
+        return Fate.GO_ON if stands.live.number == mine.number else Fate.BEGIN_AGAIN
+
+    def stay_with_parent() -> Fate:
+        return Fate.GO_ON if apart is not None and os.getppid() == apart.parent else Fate.END
+
+    names = {one.number: topics_of_generation(settings.namespace, one) for one in known.kept}
+    others = tuple(topics for number, topics in names.items() if number != mine.number)
+    return _Part(mine, names[mine.number], others, follow if apart is None else stay_with_parent)
+
+
+def _rules_of(settings: Settings, generation: Generation) -> FoldRules:
+    """A generation keeps the rules with which it was begun; the settings say those of the next one."""
+    from pipeline.domain.limits import FoldRules
+
+    rules = FoldRules.of_version(generation.fold) if generation.fold else settings.rules
+    if rules != settings.rules and rules.version != settings.rules.version:
+        logging.getLogger("meterline.worker").warning(
+            "generation %d is folded by %s; the settings say %s, which only a generation of `meterline rebuild` has",
+            generation.number,
+            rules.version,
+            settings.rules.version,
+        )
+    return rules
+
+
+def run_worker(settings: Settings, apart: Apart | None = None) -> None:
+    """Run one worker of the live generation until a signal stops it; with ``apart`` of another one."""
     os.environ.setdefault("POLARS_MAX_THREADS", "1")  # one worker, one core; read when Polars is first imported
     from pipeline.stream.app import log_to_stderr
     from pipeline.worker.app import Worker, WorkerSettings
     from pipeline.worker.slots import claimed
 
     log_to_stderr()
+    await_kafka(settings)
+    part = _part(settings, apart)
+    number = part.generation.number
     wanted = WorkerSettings(
         kafka=settings.librdkafka,
-        namespace=settings.namespace,
-        rules=settings.rules,
-        state=claimed(settings.state),
-        snapshots=settings.snapshots,
+        topics=part.topics,
+        acting=apart is None,
+        before=tuple(topics.worker_group for topics in part.others),
+        rules=_rules_of(settings, part.generation),
+        state=state_of(claimed(settings.state), number),
+        snapshots=snapshots_of(settings, number),
         snapshot_every_ms=settings.snapshot_every_ms,
         flush_every_ms=settings.flush_every_ms,
         flush_records=settings.flush_records,
         session_timeout_ms=settings.session_timeout_ms,
     )
-    Worker(wanted, codec(settings)).run()
+    Worker(wanted, codec(settings), part.fate).run()
 
 
-def run_sink(settings: Settings) -> None:
-    """Run one sink until a signal stops it."""
+def run_sink(settings: Settings, apart: Apart | None = None, group: str = "") -> None:
+    """Run one sink of the live generation until a signal stops it; with ``apart`` of another one.
+
+    ``group``: a consumer group of its own, which copies everything beside the regular sinks.
+    """
     from pipeline.sink.app import Sink, SinkSettings
     from pipeline.stream.app import log_to_stderr
 
     log_to_stderr()
+    await_kafka(settings)
+    part = _part(settings, apart)
     wanted = SinkSettings(
         kafka=settings.librdkafka,
-        namespace=settings.namespace,
+        topics=part.topics,
+        group=group or part.topics.sink_group,
+        shared=apart is None or bool(group),
+        before=() if group else tuple(topics.sink_group for topics in part.others),
         clickhouse=clickhouse(settings),
         work_dir=settings.state / "sink",
         every_ms=settings.sink_every_ms,
@@ -127,7 +252,7 @@ def run_sink(settings: Settings) -> None:
         event_log=settings.event_log,
         session_timeout_ms=settings.session_timeout_ms,
     )
-    Sink(wanted, codec(settings)).run()
+    Sink(wanted, codec(settings), part.fate).run()
 
 
 def producer(settings: Settings, on_error: Callable[[DeliveryError], None] | None = None) -> MeterlineProducer:
@@ -150,11 +275,54 @@ def clickhouse(settings: Settings) -> Server:
     )
 
 
+def audit_sources(
+    settings: Settings, generation: int | None, states: tuple[Path, ...], *, tables: bool
+) -> AuditSources:
+    """What an audit compares: of one generation, or of the live one. ``states``: directories of workers' stores.
+
+    Raises Refusal for a generation that is not there, or was folded by other rules than the settings'.
+    """
+    from pipeline.kafka.generations import GenerationLedger
+    from pipeline.kafka.topics import topics_of_generation
+    from pipeline.replay.audit import AuditSources, check_rules
+    from pipeline.worker.inspection import inspected
+
+    known = GenerationLedger(quiet_kafka(settings), settings.namespace, codec(settings)).read()
+    wanted = known.live if generation is None else known.of(generation)
+    check_rules(wanted, settings.rules)
+    return AuditSources(
+        kafka=quiet_kafka(settings),
+        topics=topics_of_generation(settings.namespace, wanted),
+        rules=settings.rules,
+        codec=functools.partial(codec, settings),
+        clickhouse=clickhouse(settings) if tables else None,
+        images=functools.partial(inspected, states),
+    )
+
+
 def lag_reader(settings: Settings) -> LagReader:
     """Tells how far the worker's and the sink's groups have come."""
     from pipeline.kafka.lag import LagReader
 
     return LagReader(quiet_kafka(settings))
+
+
+def run_gateway(settings: Settings) -> int:
+    """Run one gateway until a signal stops it; the exit code."""
+    from pipeline.gateway.assembly import run
+    from pipeline.gateway.parts import GatewaySettings
+
+    wanted = GatewaySettings(
+        kafka=quiet_kafka(settings),
+        namespace=settings.namespace,
+        rules=settings.rules,
+        secrets=gateway_secrets(settings),
+        clickhouse=clickhouse(settings),
+        listen=settings.gateway_listen,
+        metrics=settings.gateway_metrics,
+        requests_max=settings.gateway_requests,
+    )
+    return run(wanted, codec(settings))
 
 
 def gateway_secrets(settings: Settings) -> Secrets:

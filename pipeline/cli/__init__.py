@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from pipeline.cli import demo, health, keys, operate, publish, query, stack, status
+from pipeline.cli import audit, demo, gateway, health, keys, operate, publish, query, rebuild, stack, status
 from pipeline.errors import MeterlineError, Unavailable
 
 EXIT_FAILED = 1
@@ -24,6 +24,7 @@ EXIT_INTERRUPTED = 130
 _STACK = "The stack on this machine"
 _USAGE = "Publish usage"
 _QUESTIONS = "Ask"
+_DERIVED = "Throw away what is derived, and get it back"
 _PARTS = "Parts of the pipeline, each its own process"
 
 
@@ -119,9 +120,13 @@ app.command(rich_help_panel=_USAGE)(publish.emit)
 app.command(rich_help_panel=_USAGE)(publish.adjust)
 app.command(rich_help_panel=_QUESTIONS)(query.query)
 app.command(rich_help_panel=_QUESTIONS)(query.explain)
+app.command(rich_help_panel=_QUESTIONS)(audit.audit)
 app.command(rich_help_panel=_QUESTIONS)(operate.tail)
+app.command(rich_help_panel=_DERIVED)(rebuild.rebuild)
+app.add_typer(rebuild.generations, name="generations", rich_help_panel=_DERIVED)
 app.add_typer(operate.worker, name="worker", rich_help_panel=_PARTS)
 app.command(rich_help_panel=_PARTS)(operate.sink)
+app.command(rich_help_panel=_PARTS)(gateway.gateway)
 app.command(rich_help_panel=_PARTS)(health.health)
 app.add_typer(operate.topics, name="topics", rich_help_panel=_PARTS)
 app.add_typer(keys.keys, name="keys", rich_help_panel=_PARTS)

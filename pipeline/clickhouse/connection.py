@@ -49,7 +49,7 @@ class ClickHouseRefused(MeterlineError):
     """ClickHouse understood us and said no."""
 
 
-def connect(server: Server, *, database: str | None = None) -> Client:
+def connect(server: Server, *, database: str | None = None, answer_timeout_s: int = ANSWER_TIMEOUT_S) -> Client:
     """A client for one thread at a time, in the namespace's database or another. Raises Unavailable."""
     parts = urlsplit(server.url)
     with translated(server):
@@ -62,7 +62,7 @@ def connect(server: Server, *, database: str | None = None) -> Client:
             password=server.password,
             database=database or server.database,
             connect_timeout=CONNECT_TIMEOUT_S,
-            send_receive_timeout=ANSWER_TIMEOUT_S,
+            send_receive_timeout=answer_timeout_s,
             autogenerate_session_id=False,
         )
 

@@ -22,13 +22,13 @@ def _size(text: str) -> str:
 
 
 KEY = f"""concat(
-    if(livemode, '1', '0'), event_name, '\\0', customer, '\\0',
+    if(livemode, '1', '0'), event_name, char(0), customer, char(0),
     reverse(reinterpret(toUnixTimestamp64Milli(window_start), 'FixedString(8)')),
     if(empty(dimensions), '', char(2 * length(dimensions))),
     arrayStringConcat(arrayMap(
         (name, value) -> concat({_size("name")}, name, {_size("value")}, value),
         mapKeys(dimensions), mapValues(dimensions))),
-    '\\0')"""
+    char(0))"""
 """``codec.digests.key_bytes`` of a row."""
 
 

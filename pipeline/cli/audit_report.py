@@ -1,0 +1,75 @@
+"""What an audit found, for people and for programs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.replay.audit_findings import Difference, PartitionFindings
+from pipeline.replay.audit_findings import as_object as partition_object
+
+
+def write(found: Sequence[PartitionFindings]) -> None:
+    """A table of what was compared, then every difference, then the verdict."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("partition", "compared", box=box.SIMPLE_HEAD)
+    for name in ("as of", "items"):
+        table.add_column(name, justify="right")
+    table.add_column("found")
+    for one in found:
+        for side in one.compared:
+            count = len(side.differences) + side.untold
+            verdict = "equal" if not count else f"{count:,} difference{'s' if count > 1 else ''}"
+            table.add_row(str(one.partition), side.where, f"{side.as_of:,}", f"{side.items:,}", verdict)
+    Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
+    for one in found:
+        for difference in one.differences:
+            sys.stdout.write(_sentence(difference) + "\n")
+        for note in one.notes:
+            sys.stdout.write(f"note: {note}\n")
+    sys.stdout.write(_verdict(found) + "\n")
+
+
+def _sentence(one: Difference) -> str:
+    said = f"{one.where}, partition {one.partition}: {one.what}: {_KINDS[one.kind]}"
+    numbers = "; ".join(_number(one, *number) for number in one.numbers)
+    return f"{said}: {numbers}" if numbers else said
+
+
+_KINDS = {
+    "missing": "missing",
+    "unexpected": "nothing in the journal makes it",
+    "differs": "differs",
+    "broken": "broken",
+}
+
+
+def _number(one: Difference, name: str, expected: str, found: str) -> str:
+    if one.kind == "missing":
+        return f"{name} {expected}"
+    if one.kind == "unexpected":
+        return f"{name} {found}"
+    return f"{name} is {found}, expected {expected}"
+
+
+def _verdict(found: Sequence[PartitionFindings]) -> str:
+    records = sum(one.records for one in found)
+    differences = sum(len(side.differences) + side.untold for one in found for side in one.compared)
+    what = f"{records:,} journal records of {len(found)} partition{'s' if len(found) != 1 else ''}"
+    if differences:
+        return f"{what}: {differences:,} difference{'s' if differences > 1 else ''}"
+    return f"{what}: everything is equal"
+
+
+def as_object(found: Sequence[PartitionFindings]) -> dict[str, Any]:
+    """For JSON."""
+    return {
+        "equal": not any(one.differences for one in found),
+        "records": sum(one.records for one in found),
+        "differences": sum(len(side.differences) + side.untold for one in found for side in one.compared),
+        "partitions": [partition_object(one) for one in found],
+    }

@@ -1,0 +1,80 @@
+"""Summary shards read by columns, as packed rows: the other way round from shards.py. What is in doubt goes down the
+strict path (records.py), which defines what is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.codec import digests
+from pipeline.codec.chunk import Chunk, ColumnWalk
+from pipeline.codec.records import Codec
+from pipeline.codec.shards import NUMBERS
+from pipeline.domain.limits import VALUE_PRECISION
+from pipeline.errors import UndecodableRecord
+
+
+class PackedShard(NamedTuple):
+    """A shard as digests take it."""
+
+    key: bytes
+    """``digests.key_bytes``"""
+    shard: int
+    row: bytes
+    """``digests.row_bytes``"""
+
+
+def decode_shards(codec: Codec, values: Sequence[bytes | None]) -> list[PackedShard | UndecodableRecord]:
+    """The shard of each value, or why there is none."""
+    found: list[PackedShard | UndecodableRecord | None] = [None] * len(values)
+    for place, shard in _plain(values, codec.prefixes("SummaryShard")):
+        found[place] = shard
+    return [one or _strict(codec, value) for one, value in zip(found, values, strict=True)]
+
+
+def _strict(codec: Codec, value: bytes | None) -> PackedShard | UndecodableRecord:
+    try:
+        one = codec.decode_shard(value)
+    except UndecodableRecord as error:
+        return error
+    return PackedShard(digests.key_bytes(one.key), one.shard, digests.row_bytes(one))
+
+
+def _plain(values: Sequence[bytes | None], prefixes: Sequence[bytes]) -> list[tuple[int, PackedShard]]:
+    """(place, shard) of the records that are as the worker writes them."""
+    chunk = Chunk(values)
+    if not len(chunk.rows):
+        return []
+    walk = ColumnWalk(chunk, prefixes)
+    modes, event_names, customers = walk.boolean(), walk.span(), walk.span()
+    minutes = walk.long().astype(">i8").tobytes()
+    dimensions, canonical = walk.dimensions()
+    shards = walk.int32().tolist()
+    words = {
+        name: walk.decimal(size // 8, VALUE_PRECISION * size // 16)[:, ::-1] if size else walk.long()[:, None]
+        for name, size in NUMBERS
+    }
+    plain = walk.finish() & canonical
+    matrix: npt.NDArray[np.int64] = np.concatenate([words[name] for name, _ in digests.WORDS], axis=1)
+    rows, buffer = matrix.astype(">i8").tobytes(), chunk.buffer
+    size = digests.ROW_BYTES
+    spans = [ends.tolist() for span in (event_names, customers, dimensions) for ends in span]
+    found = []
+    for at, (place, ok, mode, shard, *ends) in enumerate(
+        zip(chunk.rows.tolist(), plain.tolist(), modes.tolist(), shards, *spans, strict=True)
+    ):
+        if ok:
+            name_start, name_end, customer_start, customer_end, start, end = ends
+            key = b"%b%b\0%b\0%b%b" % (
+                b"1" if mode else b"0",
+                buffer[name_start:name_end],
+                buffer[customer_start:customer_end],
+                minutes[at * 8 : at * 8 + 8],
+                buffer[start:end],
+            )
+            found.append((place, PackedShard(key, shard, rows[at * size : at * size + size])))
+    return found

@@ -1,0 +1,139 @@
+"""What ClickHouse holds, as an audit asks for it: digests by partition and day, and only where they differ the rows.
+
+A shard's row is *early* when its version is below its partition's cursor: the audit knows what it must be. Later rows
+were published while the audit ran; they come one by one, with their hash. Each answer is one query over one day's
+parts, so that no row is seen both ways or neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from clickhouse_connect.driver.client import Client
+
+from pipeline.clickhouse.digests import HASH
+from pipeline.clickhouse.tables import derived
+from pipeline.codec.digests import WORDS, Digest
+from pipeline.domain.limits import DAY_MS
+
+ANSWER_TIMEOUT_S = 3_600
+"""A digest reads the whole table."""
+
+_DAY = f"toInt64(floor(toUnixTimestamp64Milli(window_start) / {DAY_MS}))"
+_EARLY = "version < {cursors:Array(UInt64)}[shard + 1]"
+
+_MOMENTS = ("last_timestamp", "last_appended_at", "latest_appended_at")
+_WIDE = {2: "Int128", 4: "Int256"}
+
+
+class LateShard(NamedTuple):
+    """A row that was written while the audit ran."""
+
+    key: bytes
+    version: int
+    lanes: tuple[int, int]
+
+
+class DayDigest(NamedTuple):
+    """One partition's shards of one day."""
+
+    early: Digest
+    early_shards: int
+    late: tuple[LateShard, ...]
+
+
+Days = dict[tuple[int, int], DayDigest]
+"""By (shard, day); a day is a number of days since 1970, by ``window_start``."""
+
+
+class StoredDecision(NamedTuple):
+    """A row of the dispositions."""
+
+    decided_offset: int
+    record: str
+    disposition: str
+    reason: str | None
+    value: int | None
+    adjustment_id: str | None
+    first_offset: int | None
+    events_cancelled: int | None
+
+
+class AuditedTables:
+    """The tables of one generation, over one connection."""
+
+    def __init__(self, client: Client, generation: int) -> None:
+        self._client = client
+        self.shards = derived("summary_shards", generation)
+        self.dispositions = derived("dispositions", generation)
+
+    def days(self, cursors: Sequence[int]) -> Days:
+        """The digests of everything there is."""
+        months = self._rows(f"SELECT DISTINCT toYYYYMM(window_start) FROM {self.shards}")
+        found: Days = {}
+        for (month,) in months:
+            found |= self._days_of(month, list(cursors))
+        return found
+
+    def _days_of(self, month: int, cursors: list[int]) -> Days:
+        sql = f"""
+            WITH {HASH}
+            SELECT shard, {_DAY} AS day, sumIf(lane_0, {_EARLY}), sumIf(lane_1, {_EARLY}), countIf({_EARLY}),
+                groupArrayIf((hex(key), version, lane_0, lane_1), NOT {_EARLY})
+            FROM {self.shards} FINAL
+            WHERE toYYYYMM(window_start) = {{month:UInt32}}
+            GROUP BY shard, day
+        """
+        return {
+            (shard, day): DayDigest(
+                Digest(low, high),
+                count,
+                tuple(
+                    LateShard(bytes.fromhex(key), version, (one, two)) for key, version, one, two in map(tuple, late)
+                ),
+            )
+            for shard, day, low, high, count, late in self._rows(sql, month=month, cursors=cursors)
+        }
+
+    def rows(self, shard: int, day: int) -> dict[bytes, bytes]:
+        """All rows of a partition's day: key to packed row."""
+        sql = f"""
+            WITH {HASH}
+            SELECT hex(key), {", ".join(_column(name, words) for name, words in WORDS)}
+            FROM {self.shards} FINAL
+            WHERE shard = {{shard:UInt32}} AND window_start >= fromUnixTimestamp64Milli({{start_ms:Int64}}, 'UTC')
+                AND window_start < fromUnixTimestamp64Milli({{end_ms:Int64}}, 'UTC')
+        """
+        answer = self._rows(sql, shard=shard, start_ms=day * DAY_MS, end_ms=(day + 1) * DAY_MS)
+        return {bytes.fromhex(key): _packed(numbers) for key, *numbers in answer}
+
+    def decisions(self, partition: int) -> dict[int, StoredDecision]:
+        """Dispositions by the offset of their record."""
+        sql = f"""
+            SELECT offset, decided_offset, record, disposition, reason, reinterpret(assumeNotNull(value), 'Int128'),
+                isNull(value), adjustment_id, first_offset, events_cancelled
+            FROM {self.dispositions} FINAL
+            WHERE partition = {{partition:UInt32}}
+        """
+        return {
+            offset: StoredDecision(decided, record, disposition, reason, None if absent else int(value), *rest)
+            for offset, decided, record, disposition, reason, value, absent, *rest in self._rows(
+                sql, partition=partition
+            )
+        }
+
+    def _rows(self, sql: str, **parameters: Any) -> Sequence[Sequence[Any]]:
+        return self._client.query(sql, parameters=parameters).result_rows
+
+
+def _column(name: str, words: int) -> str:
+    if name in _MOMENTS:
+        return f"toUnixTimestamp64Milli({name})"
+    return name if words == 1 else f"reinterpret({name}, '{_WIDE[words]}')"
+
+
+def _packed(numbers: Sequence[int]) -> bytes:
+    return b"".join(
+        int(number).to_bytes(8 * words, "big", signed=True) for number, (_, words) in zip(numbers, WORDS, strict=True)
+    )

@@ -1,0 +1,136 @@
+"""The audit's own fold: the specification, one record after the other, over plain dicts.
+
+It shares nothing with the worker but ``domain/`` and the strict decoder: no columns, no RocksDB, no cuts.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from typing import Any
+
+from pipeline.codec import digests
+from pipeline.codec.records import Codec
+from pipeline.domain.events import Cancellation, Disposition, Identity, MeterEvent
+from pipeline.domain.fold import Journal, Record, Undecodable, step
+from pipeline.domain.ledger import Awaited, Counted, Remembered
+from pipeline.domain.state import PlainState
+from pipeline.errors import UndecodableRecord
+
+
+class AuditState(PlainState):
+    """PlainState for millions of records: what expires is not looked for among all that is remembered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._oldest: list[tuple[int, Identity]] = []
+
+    def remember(self, identity: Identity, remembered: Remembered) -> None:
+        self.ledger[identity] = remembered
+        if isinstance(remembered, Awaited):
+            heapq.heappush(self._oldest, (remembered.waiting[0].clock_ms, identity))
+
+    def forget(self, identity: Identity) -> None:
+        del self.ledger[identity]
+
+    def expired(self, before_ms: int) -> list[tuple[Identity, Awaited]]:
+        found: dict[Identity, Awaited] = {}
+        while self._oldest and self._oldest[0][0] < before_ms:
+            clock_ms, identity = heapq.heappop(self._oldest)
+            awaited = self.ledger.get(identity)
+            if isinstance(awaited, Awaited) and awaited.waiting[0].clock_ms == clock_ms:  # else its event came
+                found[identity] = awaited
+        return list(found.items())
+
+
+class AuditFold:
+    """One partition, folded up to ``next_offset``.
+
+    From ``keep_versions`` on, every version of a shard and every decision is kept, so that what was published meanwhile
+    can be compared, whichever of them it is.
+    """
+
+    def __init__(self, journal: Journal, codec: Codec) -> None:
+        self.journal = journal
+        self.state = AuditState()
+        self.next_offset = 0
+        self.records = 0
+        self.holes = 0
+        """Offsets without a record: transaction markers and aborted records."""
+        self.values: defaultdict[str, int] = defaultdict(int)
+        """What was read, before anything was decided: records, events, and their value in units of 10^-12."""
+        self.decisions: dict[int, Disposition] = {}
+        self.versions: dict[tuple[bytes, int], bytes] = {}
+        """(key, version) to the packed row, of those versions that are kept."""
+        self.late_decisions: dict[tuple[int, int], Disposition] = {}
+        self._decode = codec.decode_journal
+        self._keeping = False
+        self._texts: dict[str, str] = {}
+
+    def fold(self, message: Any) -> None:
+        """The next record of the journal."""
+        offset = message.offset()
+        self.holes += offset - self.next_offset
+        self.next_offset = offset + 1
+        self.records += 1
+        content = self._content(message.value())
+        if isinstance(content, MeterEvent):
+            self.values["events"] += 1
+            self.values["value"] += content.value
+        decided = step(self.state, self.journal, Record(offset, message.timestamp()[1], content))
+        for one in decided:
+            self.decisions[one.offset] = one
+        if self._keeping:
+            for one in decided:
+                self.late_decisions[one.offset, one.decided_offset] = one
+            for key in self.state.touched:
+                row = digests.row_bytes(self.state.tallies[key])
+                self.versions[digests.key_bytes(key), digests.version_of(row)] = row
+            self.state.touched.clear()
+
+    def _content(self, value: bytes | None) -> MeterEvent | Cancellation | Undecodable:
+        try:
+            content = self._decode(value)
+        except UndecodableRecord as error:
+            return Undecodable(error.reason)
+        if isinstance(content, MeterEvent):  # millions of events share few names
+            texts = self._texts
+            event_name, customer = content.event_name, content.customer
+            content = content._replace(
+                event_name=texts.setdefault(event_name, event_name), customer=texts.setdefault(customer, customer)
+            )
+        return content
+
+    def keep_versions(self) -> None:
+        """From now on; what was before is in ``rows``."""
+        self.state.touched.clear()
+        self._keeping = True
+
+    def pass_over(self, offset: int) -> None:
+        """What lies in front of ``offset`` and was not folded is no record."""
+        self.holes += max(0, offset - self.next_offset)
+        self.next_offset = max(self.next_offset, offset)
+
+    def rows(self) -> dict[bytes, bytes]:
+        """Every shard as it stands now: key to packed row."""
+        return {digests.key_bytes(key): digests.row_bytes(tally) for key, tally in self.state.tallies.items()}
+
+    def unbalanced(self) -> list[str]:
+        """Where the books of invariant 2 do not balance; the first of each pair is what was read."""
+        accounts = self.state.accounts
+        events = [one for name, one in accounts.items() if not name.startswith("cancellation_")]
+        decided_records = sum(records for records, _ in accounts.values())
+        decided_value = sum(value for _, value in events)
+        tallies_value = sum(tally.sum for tally in self.state.tallies.values())
+        tallies_count = sum(tally.count for tally in self.state.tallies.values())
+        pairs = (
+            ("records and dispositions", self.records, decided_records),
+            ("value read and value decided", self.values["value"], decided_value),
+            ("value counted and sums", accounts["counted"][1], tallies_value),
+            ("events counted and counts", accounts["counted"][0], tallies_count),
+        )
+        return [f"{what}: {one} and {other}" for what, one, other in pairs if one != other]
+
+    def counted(self) -> list[Counted]:
+        """What the ledger holds of events."""
+        return [one for one in self.state.ledger.values() if isinstance(one, Counted)]

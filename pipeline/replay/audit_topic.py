@@ -1,0 +1,79 @@
+"""What the summary topic holds: of each key the newest version, and what makes no sense in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.codec import digests
+from pipeline.codec.records import Codec
+from pipeline.codec.shard_columns import PackedShard, decode_shards
+from pipeline.errors import UndecodableRecord
+from pipeline.replay.audit_findings import Compared, Difference, differing, shown_key
+from pipeline.replay.audit_reading import CHUNK_RECORDS, PartitionReader
+
+
+class StandingShards:
+    """The shards of one partition as a reader of the topic has them: of one key the highest version.
+
+    A record without a value deletes: compaction forgets what stood there, so a later reader would never see it.
+    """
+
+    def __init__(self, side: Compared, partition: int, codec: Codec) -> None:
+        self.rows: dict[bytes, bytes] = {}
+        self.overtaken: set[bytes] = set()
+        """Keys whose newest version is not their last record: compaction would keep an older one."""
+        self._side = side
+        self._partition = partition
+        self._codec = codec
+
+    def read(self, config: Mapping[str, Any], topic: str, end: int, start: int = 0) -> None:
+        """Take in the records of the topic from ``start`` up to ``end``."""
+        reader = PartitionReader(config, topic, self._partition, start)
+        try:
+            chunk: list[Any] = []
+            for message in reader.up_to(end):
+                chunk.append(message)
+                if len(chunk) == CHUNK_RECORDS:
+                    self.take(chunk)
+                    chunk = []
+            self.take(chunk)
+        finally:
+            reader.close()
+
+    def take(self, messages: list[Any]) -> None:
+        """Some more records, in their order."""
+        values = [message.value() for message in messages]
+        for message, shard in zip(messages, decode_shards(self._codec, values), strict=True):
+            if isinstance(shard, UndecodableRecord):
+                self._strange(message, shard)
+            elif shard.shard != self._partition or message.key() != shard.key + shard.shard.to_bytes(2, "big"):
+                self._broken(message.offset(), f"{shown_key(shard.key)}: its key or its shard number is another's")
+            else:
+                self._keep(message.offset(), shard)
+        self._side.items = len(self.rows)
+
+    def _keep(self, offset: int, shard: PackedShard) -> None:
+        before = self.rows.get(shard.key)
+        if before is not None and before != shard.row:
+            version, standing = digests.version_of(shard.row), digests.version_of(before)
+            if version < standing:
+                self.overtaken.add(shard.key)
+                return
+            if version == standing:
+                what = f"{shown_key(shard.key)}: a second record of version {version} at offset {offset}"
+                self._side.differ(
+                    Difference(self._side.where, self._partition, "differs", what, differing(before, shard.row))
+                )
+        self.rows[shard.key] = shard.row
+        self.overtaken.discard(shard.key)
+
+    def _strange(self, message: Any, error: UndecodableRecord) -> None:
+        key = message.key() or b""
+        if message.value() is None and self.rows.pop(key[:-2], None) is not None:
+            self.overtaken.discard(key[:-2])
+            return  # what is gone will be missed
+        self._broken(message.offset(), f"the record of key {key!r} cannot be read: {error}")
+
+    def _broken(self, offset: int, what: str) -> None:
+        self._side.differ(Difference(self._side.where, self._partition, "broken", f"offset {offset}: {what}"))

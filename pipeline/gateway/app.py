@@ -33,8 +33,8 @@ _VERSION = re.compile(rb"\d{4}-\d\d-\d\d(?:\.[a-z_]{1,30})?")
 
 
 class App:
-    """All operations behind one ASGI callable. ``places``: requests at once. What comes in on ``metrics_port`` is
-    Prometheus, and sees nothing else.
+    """All operations behind one ASGI callable. ``places``: requests at once, as many that append usage and as many
+    others. What comes in on ``metrics_port`` is Prometheus, and sees nothing else.
     """
 
     def __init__(
@@ -46,14 +46,15 @@ class App:
         metrics_port: int | None = None,
     ) -> None:
         self.metrics = Metrics()
-        self.admission = Admission(places)
+        self._writing, self._asking = Admission(places), Admission(places)
         self._services = parts.services
         self._log = log
         self._metrics_port = metrics_port
         failures, opening = AuthFailures(), Opening(parts)
         by_path: dict[str, dict[str, Endpoint]] = {}
         for operation in operations:
-            endpoint = Endpoint(operation, parts, self.admission, failures, opening)
+            room = self._writing if operation.writes else self._asking
+            endpoint = Endpoint(operation, parts, room, failures, opening)
             by_path.setdefault(operation.path, {})[operation.method] = endpoint
         # Fixed words before names: /v1/products/search is no product's id.
         paths = sorted(by_path, key=lambda path: [part.startswith("{") for part in path.split("/")])
@@ -103,7 +104,11 @@ class App:
 
     async def _send_metrics(self, scope: Scope, send: Send) -> None:
         gauges = [
-            ("meterline_gateway_requests_running", "Requests that are being worked on.", self.admission.taken),
+            (
+                "meterline_gateway_requests_running",
+                "Requests that are being worked on.",
+                self._writing.taken + self._asking.taken,
+            ),
             *(
                 (f"meterline_gateway_{one.name}_ready", f"Whether {one.name} is ready.", one.not_ready() is None)
                 for one in self._services

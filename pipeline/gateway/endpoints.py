@@ -122,7 +122,8 @@ class Endpoint:
             raise Problem(400, INVALID_REQUEST, message, headers={"connection": "close"})
         given: dict[str, Any] = {}
         if operation.own_body:
-            check_type(JSON, headers)
+            if body:
+                check_type(JSON, headers)
         else:
             raw = parse_body(operation.face, body, headers) if operation.has_body else read_form(scope["query_string"])
             given = read(self._fields, raw, typed=self._typed)

@@ -76,7 +76,10 @@ class Parts:
     keys: Keys
     tokens: Keys
     journal: Any = None
+    recent: Any = None
     catalog: Any = None
     questions: Any = None
     reports: Any = None
+    recent: Any = None
+    recent_adjustments: Any = None
     services: tuple[Service, ...] = ()

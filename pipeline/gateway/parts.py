@@ -76,7 +76,6 @@ class Parts:
     keys: Keys
     tokens: Keys
     journal: Any = None
-    recent: Any = None
     catalog: Any = None
     questions: Any = None
     reports: Any = None

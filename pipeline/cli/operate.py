@@ -100,8 +100,16 @@ def _retention(config: dict[str, str]) -> str:
     return "kept for ever" if retention_ms < 0 else f"kept for {retention_ms // 86_400_000} days"
 
 
+GenerationOption = Annotated[int | None, typer.Option(hidden=True, help="Not the live one, but this.")]
+ParentOption = Annotated[int, typer.Option(hidden=True, help="With --generation: end when this process does.")]
+
+
+def _apart(generation: int | None, parent: int) -> wiring.Apart | None:
+    return None if generation is None else wiring.Apart(generation, parent)
+
+
 @worker.callback(invoke_without_command=True)
-def run(context: typer.Context) -> None:
+def run(context: typer.Context, generation: GenerationOption = None, parent: ParentOption = 0) -> None:
     """Run one worker: it folds journal partitions.
 
     Kafka shares the partitions out among all workers of the namespace: start
@@ -114,7 +122,7 @@ def run(context: typer.Context) -> None:
       METERLINE_STATE=/var/lib/meterline/worker-1 meterline worker
     """
     if context.invoked_subcommand is None:
-        wiring.run_worker(wiring.load_settings())
+        wiring.run_worker(wiring.load_settings(), _apart(generation, parent))
 
 
 @worker.command()
@@ -143,7 +151,11 @@ def reset(
     typer.echo(f"deleted the state of {len(delete(state))} partitions in {state}")
 
 
-def sink() -> None:
+def sink(
+    generation: GenerationOption = None,
+    parent: ParentOption = 0,
+    group: Annotated[str, typer.Option(hidden=True, help="Copy everything, in a consumer group of its own.")] = "",
+) -> None:
     """Run one sink: it copies results into ClickHouse.
 
     Summaries, dispositions and (unless METERLINE_EVENT_LOG=off) the journal
@@ -154,7 +166,7 @@ def sink() -> None:
     Example:
       METERLINE_CLICKHOUSE=http://clickhouse:8123 meterline sink
     """
-    wiring.run_sink(wiring.load_settings())
+    wiring.run_sink(wiring.load_settings(), _apart(generation, parent), group)
 
 
 class TopicName(enum.StrEnum):

@@ -8,19 +8,23 @@ buffers fill, partitions are paused, and the process stays in its group.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+from faust.types import TP
 
 from pipeline.clickhouse.connection import Server
 from pipeline.clickhouse.inserting import Inserter
 from pipeline.codec.records import Codec
+from pipeline.kafka.offsets import committed
 from pipeline.kafka.producer import Publisher
 from pipeline.kafka.reading import partitions_of
 from pipeline.kafka.topics import Topics
 from pipeline.sink.feed import Feed, FeedLimits
 from pipeline.sink.tabulation import Tabulator
-from pipeline.stream.app import BatchApp, journal_topic, run_app, stream_app
+from pipeline.stream.app import BatchApp, Fate, journal_topic, run_app, stream_app
 from pipeline.stream.ending import agent_of, task_of
 
 BATCH_RECORDS = 25_000
@@ -31,7 +35,13 @@ class SinkSettings:
     """What a sink needs to know."""
 
     kafka: Mapping[str, str]
-    namespace: str
+    topics: Topics
+    """Of the generation that it copies."""
+    group: str
+    shared: bool
+    """Whether it copies what belongs to no generation, too: adjustments and the journal."""
+    before: tuple[str, ...]
+    """Groups of the sinks that may have copied those before it."""
     clickhouse: Server
     work_dir: Path
     every_ms: int
@@ -46,18 +56,19 @@ class SinkSettings:
 class Sink:
     """One process's part of the topics. ``run`` does not return before a signal stops it."""
 
-    def __init__(self, settings: SinkSettings, codec: Codec) -> None:
+    def __init__(self, settings: SinkSettings, codec: Codec, fate: Callable[[], Fate]) -> None:
         self.settings = settings
-        topics = Topics(settings.namespace)
+        topics = settings.topics
         tabulator = Tabulator(codec)
         limits = FeedLimits(settings.every_ms, settings.rows)
         publisher = Publisher(settings.kafka)
         sources = [
             (topics.summaries, tabulator.summaries, True),
             (topics.dispositions, tabulator.dispositions, True),
-            (topics.adjustments, tabulator.adjustments, False),
         ]
-        if settings.event_log:
+        if settings.shared:
+            sources.append((topics.adjustments, tabulator.adjustments, False))
+        if settings.shared and settings.event_log:
             sources.append((topics.journal, tabulator.journal, False))
         self.feeds = [
             # Of the journal and the adjustments the worker keeps the dead letters.
@@ -68,10 +79,11 @@ class Sink:
                 Inserter(settings.clickhouse),
                 publisher,
                 topics.dead_letters if buries else None,
+                topics.generation,
             )
             for topic, tabulate, buries in sources
         ]
-        self.app = self._faust_app(topics)
+        self.app = self._faust_app(fate)
 
     def run(self) -> None:
         run_app(self.app, self._check_topics)
@@ -82,9 +94,9 @@ class Sink:
         for feed in self.feeds:
             partitions_of(quiet, feed.topic)
 
-    def _faust_app(self, topics: Topics) -> BatchApp:
+    def _faust_app(self, fate: Callable[[], Fate]) -> BatchApp:
         app = stream_app(
-            topics.sink_group,
+            self.settings.group,
             self.settings.kafka,
             session_timeout_ms=self.settings.session_timeout_ms,
             batch_records=BATCH_RECORDS,
@@ -93,4 +105,16 @@ class Sink:
         for feed in self.feeds:
             app.agent(journal_topic(app, feed.topic), name=feed.topic)(agent_of(feed.gather))
             app.task(task_of(feed.flush_forever))
+        app.start_offsets = self._start_offsets
+        app.fate = fate
         return app
+
+    async def _start_offsets(self, assigned: set[TP]) -> dict[TP, int]:
+        """What belongs to no generation goes on where the farthest sink of any generation stopped."""
+        shared = (self.settings.topics.adjustments, self.settings.topics.journal)
+        places = [(tp.topic, tp.partition) for tp in assigned if tp.topic in shared]
+        found: dict[TP, int] = {}
+        for group in (self.settings.group, *self.settings.before) if self.settings.before else ():
+            come = await asyncio.to_thread(committed, self.settings.kafka, group, places)
+            found |= {TP(*place): max(offset, found.get(TP(*place), 0)) for place, offset in come.items()}
+        return found

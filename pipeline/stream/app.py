@@ -149,7 +149,7 @@ def _leave(app: BatchApp) -> None:
     logging.shutdown()
     sys.stderr.flush()
     # The same command line in the same process: a supervisor sees nothing, and none is needed.
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  # there is nothing for a shell
 
 
 async def _look_round(app: BatchApp) -> None:

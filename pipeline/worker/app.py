@@ -6,9 +6,10 @@ process at once: Faust would otherwise commit past the record.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import gc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from pipeline.codec.records import Codec
 from pipeline.domain.limits import FoldRules
 from pipeline.kafka.producer import Publisher
 from pipeline.kafka.topics import DEAD_LETTER_BYTES_MAX, Topics
-from pipeline.stream.app import BatchApp, journal_topic, run_app, stream_app
+from pipeline.stream.app import BatchApp, Fate, journal_topic, run_app, stream_app
 from pipeline.stream.ending import agent_of, or_end_process, task_of
+from pipeline.worker.acts import Acts
 from pipeline.worker.cluster import KafkaCluster
 from pipeline.worker.core import CoreLimits, WorkerCore
 from pipeline.worker.opening import Opening
@@ -37,10 +39,16 @@ class WorkerSettings:
     """What a worker needs to know."""
 
     kafka: Mapping[str, str]
-    namespace: str
+    topics: Topics
+    """Of the generation that it folds."""
+    acting: bool
+    """Whether that generation is live: adjustments, strays and dead letters are its worker's business."""
+    before: tuple[str, ...]
+    """Groups of the workers that may have acted before it."""
     rules: FoldRules
     state: Path
     snapshots: str
+    """The snapshot store of this generation; empty for none."""
     snapshot_every_ms: int
     flush_every_ms: int
     flush_records: int
@@ -50,21 +58,24 @@ class WorkerSettings:
 class Worker:
     """One process's part of the journal. ``run`` does not return before a signal stops it."""
 
-    def __init__(self, settings: WorkerSettings, codec: Codec) -> None:
+    def __init__(self, settings: WorkerSettings, codec: Codec, fate: Callable[[], Fate]) -> None:
         self.settings = settings
-        self.topics = Topics(settings.namespace)
-        snapshots = Snapshots(f"{settings.snapshots}/{settings.namespace}") if settings.snapshots else None
+        self.topics = settings.topics
+        snapshots = Snapshots(settings.snapshots) if settings.snapshots else None
         stores = LocalStores(settings.state, snapshots)
         self.opening = Opening(KafkaCluster(settings.kafka), stores, self.topics, settings.rules, codec)
+        outlet = Publisher({**settings.kafka, "message.max.bytes": DEAD_LETTER_BYTES_MAX})
+        self.acts = Acts(settings.kafka, self.topics, codec, outlet, acting=settings.acting, before=settings.before)
         self.core = WorkerCore(
             CoreLimits(settings.flush_every_ms, settings.flush_records, settings.snapshot_every_ms),
             codec,
             self.topics,
-            Publisher({**settings.kafka, "message.max.bytes": DEAD_LETTER_BYTES_MAX}),
+            outlet,
             self.opening,
             stores,
+            self.acts.take_over,
         )
-        self.app = self._faust_app()
+        self.app = self._faust_app(fate)
         decode_events([b""])  # what it imports on first use would hold up the first batch
 
     def run(self) -> None:
@@ -74,7 +85,7 @@ class Worker:
         gc.set_threshold(GARBAGE_EVERY, 20, 100)
         run_app(self.app, self.opening.topic)
 
-    def _faust_app(self) -> BatchApp:
+    def _faust_app(self, fate: Callable[[], Fate]) -> BatchApp:
         app = stream_app(
             self.topics.worker_group,
             self.settings.kafka,
@@ -83,7 +94,9 @@ class Worker:
             work_dir=self.settings.state / "faust",
         )
         app.agent(journal_topic(app, self.topics.journal), name="journal")(agent_of(self.core.fold_all))
-        app.agent(journal_topic(app, self.topics.adjustments), name="adjustments")(agent_of(self.core.route_all))
+        if self.settings.acting:
+            app.agent(journal_topic(app, self.topics.adjustments), name="adjustments")(agent_of(self.core.route_all))
+            app.offset_note = self.settings.rules.version
         app.task(task_of(self.core.flush_forever))
         app.task(task_of(self.core.watch_journal))
         if self.core.stores.snapshots_kept:
@@ -91,6 +104,7 @@ class Worker:
         app.on_rebalance_complete.connect(self._take_over, weak=False)
         app.on_before_shutdown.connect(self._flush_last, weak=False)
         app.start_offsets = self._start_offsets
+        app.fate = fate
         return app
 
     async def _flush_last(self, *_: Any, **__: Any) -> None:
@@ -101,7 +115,10 @@ class Worker:
 
     async def _start_offsets(self, assigned: set[TP]) -> dict[TP, int]:
         offsets = {tp: self.core.start_offset(tp.partition) for tp in assigned if tp.topic == self.topics.journal}
-        return {tp: offset for tp, offset in offsets.items() if offset is not None}
+        starts = {tp: offset for tp, offset in offsets.items() if offset is not None}
+        adjustments = [(tp.topic, tp.partition) for tp in assigned if tp.topic == self.topics.adjustments]
+        acted = await asyncio.to_thread(self.acts.below, adjustments)
+        return starts | {TP(*place): offset for place, offset in acted.items()}
 
 
 class _FaustGroup:

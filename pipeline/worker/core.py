@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import logging
 import time
+from collections.abc import Callable
 
 from pipeline.codec.records import Codec
 from pipeline.errors import Refusal, Unavailable
@@ -47,14 +48,23 @@ class WorkerCore:
     """One worker's part of the journal."""
 
     def __init__(
-        self, limits: CoreLimits, codec: Codec, topics: Topics, outlet: Outlet, opening: Opening, stores: Stores
+        self,
+        limits: CoreLimits,
+        codec: Codec,
+        topics: Topics,
+        outlet: Outlet,
+        opening: Opening,
+        stores: Stores,
+        on_open: Callable[[Partition, int], None] = lambda partition, committed: None,
     ) -> None:
+        """``on_open`` is told of every partition that was opened, with the group's offset."""
         self.limits = limits
         self.codec = codec
         self.topics = topics
         self.outlet = outlet
         self.opening = opening
         self.stores = stores
+        self.on_open = on_open
         self.partitions: dict[int, Partition] = {}
         self.held: list[Received] = []
         """Batches folded and not yet acknowledged."""
@@ -195,7 +205,9 @@ class WorkerCore:
     def _open(self, number: int, committed: int) -> None:
         partition = self.partitions.get(number)
         if partition is None:
-            self.partitions[number] = self.opening.open(number, committed)
+            opened = self.opening.open(number, committed)
+            self.on_open(opened, committed)
+            self.partitions[number] = opened
         else:
             partition.silent_below = max(partition.silent_below, committed)
 

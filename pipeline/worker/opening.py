@@ -94,7 +94,7 @@ class Opening:
                 f" if it is gone, {NEW_NAMESPACE}"
             )
         partition.sign()
-        partition.silent_below = committed
+        partition.silent_below = partition.acts_from = committed
         return partition
 
     def _opened(self, origin: Origin) -> Partition:

@@ -56,6 +56,11 @@ class Snapshots:
         shutil.rmtree(checkpoint)
         self._prune(home)
 
+    def delete_all(self) -> None:
+        """Every snapshot of every partition."""
+        for home in self._files.glob(f"{self._root}/partition-*"):
+            self._files.rm(home, recursive=True)
+
     def _seal(self, path: Path) -> str:
         """sha256 of a file; of a hard link that was seen before, from memory."""
         stat = path.stat()

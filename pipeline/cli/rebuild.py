@@ -1,0 +1,225 @@
+"""Commands about generations: ``rebuild``, ``generations list|rollback|drop``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline import wiring
+from pipeline.cli.progress import progress
+from pipeline.errors import MeterlineError, Refusal
+
+if TYPE_CHECKING:
+    from pipeline.domain.generations import Generation
+    from pipeline.replay.comparison import Comparison
+    from pipeline.replay.crew import Crew
+    from pipeline.settings import Settings
+
+generations = typer.Typer(no_args_is_help=True, help="List, roll back and drop generations of what is derived.")
+
+ProcessesOption = Annotated[
+    int | None, typer.Option(min=1, max=64, help="Workers that fold. Default: as many as this machine has cores.")
+]
+_HEADS = ("generation", "state", "since", "journal", "partitions", "fold")
+
+
+def rebuild(
+    processes: ProcessesOption = None,
+    accept_differences: Annotated[
+        bool, typer.Option("--accept-differences", help="Switch over although the generations differ.")
+    ] = False,
+    tables: Annotated[
+        bool, typer.Option("--tables", help="Only fill ClickHouse's tables again, from the topics as they are.")
+    ] = False,
+) -> None:
+    """Build all that is derived anew from the journal, and switch over.
+
+    Beside the live generation, while traffic goes on: worker state, summaries
+    and tables, with the rules of the METERLINE_* settings in force. Then both
+    are compared, tally by tally, and the views, workers and sinks go over
+    without a dip. The old generation stays: `meterline generations rollback`
+    goes back to it, `meterline generations drop N` deletes it.
+
+    Killed at any moment, it goes on when it is given again. Where the
+    generations differ it shows where, asks, and otherwise leaves the live one
+    alone (exit code 1).
+
+    \b
+    Examples:
+      meterline rebuild
+      METERLINE_CANCEL_WINDOW=24h meterline rebuild --processes 8
+      meterline rebuild --tables
+    """
+    from pipeline.replay import rebuild as steps
+
+    settings = wiring.load_settings()
+    wiring.await_kafka(settings)
+    ground, watch = wiring.ground(settings), _Watch(accept_differences)
+    muster = _muster(settings, processes)
+    if tables:
+        _fill_tables(settings)
+        return
+    one = steps.unfinished(ground)
+    if one is not None:
+        typer.echo(f"generation {one.number} is live already, and not shown yet: going on from there", err=True)
+        with muster(one) as crew:
+            steps.switch(ground, one, crew, watch)
+    else:
+        one = steps.begin(ground, settings.rules.version)
+        with muster(one) as crew:
+            steps.catch_up(ground, one, crew, watch)
+            comparison = steps.compared(ground, one, crew, watch)
+            _print_comparison(comparison)
+            if not comparison.equal and not watch.agree(comparison):
+                raise Refusal(
+                    f"generation {one.number} is built and differs: nothing was switched over. `meterline rebuild"
+                    f" --accept-differences` does; `meterline generations drop {one.number}` throws it away"
+                )
+            steps.switch(ground, one, crew, watch)
+    _clear(settings)
+    typer.echo(f"generation {one.number} is live")
+
+
+@generations.command("list")
+def show(as_json: Annotated[bool, typer.Option("--json", help="A JSON object.")] = False) -> None:
+    """Show every generation, and which one is live.
+
+    \b
+    Example:
+      meterline generations list
+    """
+    settings = wiring.load_settings()
+    wiring.await_kafka(settings)
+    found = wiring.ledger(settings).read()
+    rows = [
+        (one.number, one.state, one.at_ms, one.journal, one.partitions, one.fold) for one in found.by_number.values()
+    ]
+    if as_json:
+        names = ("number", "state", "at_ms", "journal", "partitions", "fold")
+        typer.echo(json.dumps({"generations": [dict(zip(names, row, strict=True)) for row in rows]}, indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*_HEADS, box=None, pad_edge=False)
+    for number, state, at_ms, journal, partitions, fold in rows:
+        at = datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if at_ms else "-"
+        table.add_row(*(str(cell) for cell in (number, state, at, journal, partitions or "-", fold or "-")))
+    Console(soft_wrap=True, highlight=False).print(table)
+
+
+@generations.command()
+def rollback(processes: ProcessesOption = None) -> None:
+    """Go back to the generation that was live before.
+
+    It catches up with the head first. What it was built with counts again:
+    its rules, its tables. Killed on the way, it goes on when it is given again.
+
+    \b
+    Example:
+      meterline generations rollback
+    """
+    from pipeline.replay import rebuild as steps
+
+    settings = wiring.load_settings()
+    wiring.await_kafka(settings)
+    ground, watch = wiring.ground(settings), _Watch(accept=True)
+    one = steps.unfinished(ground) or steps.former(ground)
+    with _muster(settings, processes)(one) as crew:
+        steps.catch_up(ground, one, crew, watch)
+        steps.switch(ground, one, crew, watch)
+    _clear(settings)
+    typer.echo(f"generation {one.number} is live")
+
+
+@generations.command()
+def drop(
+    number: Annotated[int, typer.Argument(min=1, help="Which; never the live one.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete a generation: its topics, tables, groups and snapshots.
+
+    The journal stays, and so does the live generation.
+
+    \b
+    Example:
+      meterline generations drop 1 --yes
+    """
+    settings = wiring.load_settings()
+    wiring.await_kafka(settings)
+    if not yes:
+        typer.confirm(f"Delete generation {number} of namespace {settings.namespace}?", abort=True)
+    wiring.ground(settings).drop(number)
+    wiring.delete_snapshots(settings, number)
+    shutil.rmtree(_home(settings), ignore_errors=True)
+    typer.echo(f"dropped generation {number}")
+
+
+def _fill_tables(settings: Settings) -> None:
+    """Copy the topics once more, from their start, beside the regular sinks."""
+    raise MeterlineError("not yet")
+
+
+def _muster(settings: Settings, processes: int | None) -> Callable[[Generation], Crew]:
+    from pipeline.replay.crew import Crew
+
+    environ = {**os.environ, **wiring.settings_environ()}
+    command = (sys.executable, "-m", "pipeline.cli")
+
+    def muster(one: Generation) -> Crew:
+        workers = min(processes or os.cpu_count() or 1, one.partitions)
+        return Crew(command, environ, _home(settings), one.number, workers)
+
+    return muster
+
+
+def _home(settings: Settings) -> Path:
+    """Where the crew keeps its state and logs: beside the stores of the stack on this machine, if it is that one's."""
+    from pipeline.local.home import Home
+
+    place = Home.at(wiring.home_of(os.environ))
+    mine = settings.kafka == place.read_env().get("METERLINE_KAFKA") and "METERLINE_STATE" not in os.environ
+    return (place.state if mine else settings.state) / "rebuild"
+
+
+def _clear(settings: Settings) -> None:
+    """The crew's state is of no more use: the regular workers have their own."""
+    shutil.rmtree(_home(settings), ignore_errors=True)
+
+
+class _Watch:
+    """Shows a bar per step."""
+
+    def __init__(self, accept: bool) -> None:
+        self._accept = accept
+
+    @contextlib.contextmanager
+    def step(self, description: str, measured: bool = False) -> Iterator[Callable[[int, int, str], None]]:
+        with progress(description, 1 if measured else None) as bar:
+
+            def tell(done: int, total: int, note: str) -> None:
+                bar(done, note, total or None)
+
+            yield tell
+
+    def agree(self, comparison: Comparison) -> bool:
+        if self._accept:
+            return True
+        if not sys.stdin.isatty():
+            return False
+        return typer.confirm(f"Switch over to generation {comparison.after.number} all the same?")
+
+
+def _print_comparison(found: Comparison) -> None:
+    from pipeline.cli.comparing import write
+
+    write(found)

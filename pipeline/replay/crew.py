@@ -1,0 +1,142 @@
+"""The workers and the sink that a command starts for a generation that is not live: watched, started again, stopped.
+
+They end with the command, however it ends: each looks whether its parent still lives. A lock on the directory, which
+they inherit, keeps a second command out until the last of them has gone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from pipeline.errors import MeterlineError, Refusal
+
+REFUSED = 1
+"""Exit code of a process that refuses to go on and says why (pipeline/stream/app.py)."""
+
+LOCKED_WITHIN_S = 20.0
+STOPPED_WITHIN_S = 20.0
+CRASHES_MAX = 5
+"""Without a stretch of CALM_S in between, a process that ends this often will not come right by itself."""
+CALM_S = 30.0
+PAUSE_S = 0.5
+_GOES_ON = "what is done so far stays: `meterline rebuild` goes on with it"
+
+
+class _Member:
+    """One process and its log."""
+
+    def __init__(self, argv: Sequence[str], environ: Mapping[str, str], log: Path, lock: int) -> None:
+        self.argv, self.environ, self.log, self.lock = argv, environ, log, lock
+        self.crashes = 0
+        self.again_at_s: float | None = None
+        self.run = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self.since_s = time.monotonic()
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                self.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=dict(self.environ),
+                pass_fds=(self.lock,),
+                start_new_session=True,  # Ctrl-C is for the command, which stops its crew
+            )
+
+    def tend(self) -> None:
+        now_s = time.monotonic()
+        if self.again_at_s is not None:
+            if now_s >= self.again_at_s:
+                self.again_at_s = None
+                self.run = self._start()
+        elif self.run.poll() is not None:
+            self._ended(now_s)
+
+    def _ended(self, now_s: float) -> None:
+        said = self.log.read_text(errors="replace").splitlines()
+        if self.run.returncode == REFUSED:
+            why = next((line.partition("stopped: ")[2] for line in reversed(said) if "stopped: " in line), "")
+            raise Refusal(f"{why or 'a process of the rebuild refused to go on'} ({self.log}); {_GOES_ON}")
+        if any("No space left on device" in line for line in said[-80:]):
+            raise MeterlineError(
+                f"the disk of {self.log.parent} is full. The live generation is not touched; make room, then {_GOES_ON}"
+            )
+        self.crashes = 1 if now_s - self.since_s > CALM_S else self.crashes + 1
+        if self.crashes >= CRASHES_MAX:
+            end = "\n".join("    " + line for line in said[-8:])
+            raise MeterlineError(f"{self.log.stem} ends again and again; the end of {self.log}:\n{end}\n{_GOES_ON}")
+        self.again_at_s = now_s + PAUSE_S * self.crashes
+
+
+class Crew:
+    """Use as a context; the processes are there when it is entered, and gone when it is left."""
+
+    def __init__(
+        self, command: Sequence[str], environ: Mapping[str, str], home: Path, generation: int, workers: int
+    ) -> None:
+        """``command``: how ``meterline`` is called; ``home``: a directory for the crew's state and logs."""
+        self.size = workers
+        self._home = home
+        self._lock: IO[bytes] | None = None
+        self._members: list[_Member] = []
+        self._command = tuple(command)
+        self._environ = environ
+        self._options = ("--generation", str(generation), "--parent", str(os.getpid()))
+
+    def __enter__(self) -> Self:
+        self._home.mkdir(parents=True, exist_ok=True)
+        self._lock = (self._home / "lock").open("ab")
+        deadline = time.monotonic() + LOCKED_WITHIN_S
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() > deadline:
+                    self._lock.close()
+                    raise Refusal(f"another command builds in {self._home} just now: wait for its end") from None
+                time.sleep(0.1)
+        try:
+            for number in range(1, self.size + 1):
+                self._begin("worker", f"worker-{number}")
+            self._begin("sink", "sink")
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def _begin(self, role: str, name: str) -> None:
+        assert self._lock is not None
+        argv = (*self._command, role, *self._options)
+        environ = {**self._environ, "METERLINE_STATE": str(self._home / name)}
+        self._members.append(_Member(argv, environ, self._home / f"{name}.log", self._lock.fileno()))
+
+    def tend(self) -> None:
+        """Look at every process once and start again what was killed.
+
+        Raises Refusal with the words of one that refused, MeterlineError for one that cannot go on.
+        """
+        for member in self._members:
+            member.tend()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        for member in self._members:
+            if member.run.poll() is None:
+                member.run.terminate()
+        deadline = time.monotonic() + STOPPED_WITHIN_S
+        for member in self._members:
+            try:
+                member.run.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                member.run.kill()
+                member.run.wait()
+        if self._lock is not None:
+            self._lock.close()

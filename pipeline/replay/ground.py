@@ -1,0 +1,93 @@
+"""Where generations stand: their topics and groups in Kafka, their tables in ClickHouse, their ledger."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.clickhouse import generations as sql
+from pipeline.clickhouse.connection import Server, connect, translated
+from pipeline.clickhouse.migrations import migrate
+from pipeline.domain.generations import DROPPED, LIVE, Generation, Generations
+from pipeline.errors import Refusal
+from pipeline.kafka import admin
+from pipeline.kafka.generations import GenerationLedger
+from pipeline.kafka.offsets import committed_with_notes
+from pipeline.kafka.reading import partitions_of
+from pipeline.kafka.topics import GENERATIONS, TABLE, Topics, topics_of_generation
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ground:
+    """One deployment, as commands about its generations see it."""
+
+    kafka: Mapping[str, Any]
+    namespace: str
+    replication: int
+    server: Server
+    ledger: GenerationLedger
+
+    def topics(self, generation: Generation) -> Topics:
+        return topics_of_generation(self.namespace, generation)
+
+    def prepare(self, generation: Generation) -> None:
+        """Topics, groups and tables of a generation, those that are missing. Can be repeated."""
+        admin.create(self.kafka, self.namespace, generation.partitions, self.replication, generation)
+        for _ in migrate(self.server):
+            pass  # whoever lost the database gets it back on the way
+        with translated(self.server), connect(self.server) as client:
+            sql.create_tables(client, generation.number)
+
+    def known(self, fold: str) -> Generations:
+        """What stands, with the rules of the first generation written down: ``fold`` where nobody has folded yet.
+
+        Creates the ledger where it is missing.
+        """
+        names = Topics(self.namespace)
+        partitions = len(partitions_of(self.kafka, names.journal))
+        admin.create(self.kafka, self.namespace, partitions, self.replication)
+        found = self.ledger.read()
+        live = found.live
+        if live.fold:
+            return found
+        places = [(names.journal, number) for number in range(partitions)]
+        notes = committed_with_notes(self.kafka, names.worker_group, places).values()
+        folded = next((noted.note for noted in notes if noted.note), fold)
+        return self.ledger.append(live.number, LIVE, live.journal, partitions, folded)
+
+    def shown(self) -> int | None:
+        """The generation that all views show; None when they differ, or there are none."""
+        with translated(self.server), connect(self.server, database="default") as client:
+            if not int(str(client.command(f"EXISTS DATABASE {self.server.database}"))):
+                return None
+        with translated(self.server), connect(self.server) as client:
+            numbers = set(sql.shown(client).values())
+        return numbers.pop() if len(numbers) == 1 else None
+
+    def show(self, generation: Generation) -> None:
+        with translated(self.server), connect(self.server) as client:
+            sql.show(client, generation.number)
+
+    def drop(self, number: int) -> Generation:
+        """Delete a generation for good; returns it as it was. Goes on where an earlier drop was killed.
+
+        Raises Refusal for the live one, for one that never was, and while its processes run.
+        """
+        found = self.ledger.read()
+        one = found.by_number.get(number)
+        if one is None or number == found.live.number:
+            why = "it is live: `meterline rebuild` makes another" if one else "`meterline generations list` shows all"
+            raise Refusal(f"generation {number} cannot be dropped: {why}")
+        topics = self.topics(one)
+        own = [topics.name(row) for row in TABLE if row.belongs_to == "generation"]
+        groups = (topics.worker_group, topics.sink_group)
+        if one.state != DROPPED:
+            self.ledger.append(number, DROPPED, one.journal, one.partitions, one.fold)
+        admin.delete(self.kafka, own, groups)
+        with translated(self.server), connect(self.server) as client:
+            sql.drop_tables(client, number)
+        return one
+
+
+assert GENERATIONS.belongs_to == "deployment", "the ledger outlives every generation"

@@ -57,7 +57,8 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         consumer = self._ensure_consumer()
         assigned = self.assignment()
         app: Any = self.consumer.app
-        note = app.offset_note
+        # With its end marked: confluent-kafka 2.16.1 reads a note beyond its length, up to the next zero byte.
+        note = f"{app.offset_note}\0" if app.offset_note else ""
         ours = {
             driver.ensure_aiokafka_TP(tp): OffsetAndMetadata(offset, note)
             for tp, offset in offsets.items()

@@ -8,18 +8,22 @@ import sys
 import time
 
 from pipeline.codec.records import Codec
+from pipeline.domain.core_events import CoreEvent
 from pipeline.errors import MeterlineError
+from pipeline.gateway.adjustments import RecentAdjustments
 from pipeline.gateway.app import App
 from pipeline.gateway.catalog import CatalogMemory
 from pipeline.gateway.journal import Journal
 from pipeline.gateway.keys import KeyRing
 from pipeline.gateway.parts import GatewaySettings, Parts
+from pipeline.gateway.recent import RecentEvents
+from pipeline.gateway.reports import Reports
 from pipeline.gateway.request_log import RequestLog
 from pipeline.gateway.routes import OPERATIONS
 from pipeline.gateway.server import BoundedProtocol, bound, connections_within_limits, serve
 from pipeline.gateway.tokens import Tokens
 from pipeline.gateway.watch import Watch
-from pipeline.kafka.acknowledged import Acknowledged
+from pipeline.kafka.acknowledged import Acknowledged, Outgoing
 from pipeline.kafka.reading import partitions_of
 from pipeline.kafka.topics import Topics
 
@@ -37,6 +41,11 @@ def assemble(settings: GatewaySettings, codec: Codec) -> Parts:
     journal = Acknowledged(settings.kafka)
     catalog = CatalogMemory(settings.kafka, topics, codec, journal)
     keys = KeyRing(settings.secrets, catalog.api_key, now_ms)
+
+    async def announce(event: CoreEvent) -> None:
+        await journal.publish([Outgoing(topics.core_events, event.id.encode(), codec.encode_core_event(event))])
+
+    reports = Reports(announce, settings.secrets.by_kid[settings.secrets.signing_kid], now_ms)
     return Parts(
         settings=settings,
         codec=codec,
@@ -46,10 +55,14 @@ def assemble(settings: GatewaySettings, codec: Codec) -> Parts:
         tokens=Tokens(settings.secrets, keys, now_ms),
         journal=journal,
         catalog=catalog,
+        reports=reports,
+        recent=RecentEvents(),
+        recent_adjustments=RecentAdjustments(),
         services=(
             Watch("kafka", functools.partial(partitions_of, settings.kafka, topics.journal)),
             Journal(journal),
             catalog,
+            reports,
         ),
     )
 

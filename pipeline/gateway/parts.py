@@ -78,6 +78,7 @@ class Parts:
     journal: Any = None
     catalog: Any = None
     questions: Any = None
+    core_events: Any = None
     reports: Any = None
     recent: Any = None
     recent_adjustments: Any = None

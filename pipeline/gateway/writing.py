@@ -1,0 +1,50 @@
+"""Writing records on behalf of a request: it is answered with success only when Kafka has acknowledged all of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Sequence
+
+from pipeline.errors import Overloaded, Unavailable
+from pipeline.gateway.calls import Call
+from pipeline.gateway.parts import Parts
+from pipeline.gateway.problems import too_many, unavailable
+from pipeline.kafka.acknowledged import Outgoing
+
+
+async def written(parts: Parts, records: Sequence[Outgoing]) -> None:
+    """Return when every record is acknowledged by all in-sync replicas.
+
+    Raises Problem 429 before anything was handed over, 503 when it is not known whether all of it is in the log.
+    """
+    try:
+        await parts.journal.publish(records)
+    except Overloaded as error:
+        raise too_many("global-concurrency", round(error.retry_after_s)) from error
+    except Unavailable as error:
+        raise unavailable(round(error.retry_after_s)) from error
+
+
+def identifier_of(call: Call, index: int = 0) -> str:
+    """The identifier of an event that was sent without one.
+
+    It follows from the Idempotency-Key, where there is one: a repeat is the same event on any gateway, under any
+    secret. Otherwise it is random, and a repeat is another event.
+    """
+    if call.idempotency_key is None:
+        return str(uuid.uuid4())
+    said = "\0".join((call.operation.name, str(call.key.livemode), call.idempotency_key, str(index)))
+    return str(uuid.UUID(bytes=hashlib.sha256(said.encode()).digest()[:16]))
+
+
+def digest_of(call: Call) -> bytes:
+    """What the request asks for, so that two can be compared."""
+    asked = json.dumps([call.operation.name, call.given], sort_keys=True, default=str)
+    return hashlib.sha256(asked.encode()).digest()[:16]
+
+
+def request_key(call: Call) -> tuple[bool, str] | None:
+    """What the request's repeats have in common: mode and Idempotency-Key. None: it has no repeats."""
+    return None if call.idempotency_key is None else (call.key.livemode, call.idempotency_key)

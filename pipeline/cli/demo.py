@@ -20,6 +20,14 @@ def demo(
     flights: Annotated[
         int | None, typer.Option("--flights", min=1, metavar="N", help="Only the first N of the 336,776 flights.")
     ] = None,
+    here: Annotated[
+        bool,
+        typer.Option(
+            "--on-deployment",
+            envvar="METERLINE_DEMO_ON_DEPLOYMENT",
+            help="On the deployment that METERLINE_KAFKA leads to, which must take old events; not on one of its own.",
+        ),
+    ] = False,
 ) -> None:
     """Meter a year of flights, and prove the result.
 
@@ -33,15 +41,27 @@ def demo(
     Examples:
       meterline demo
       meterline demo --flights 20000
+      docker compose run --rm cli demo
     """
     from pipeline.cli.showcase import Showcase
     from pipeline.demo.flights import FLIGHTS, directory_of_package
 
     directory = directory_of_package()
-    environ = bring_up(wiring.home_of(os.environ))
-    showcase = Showcase(wiring.load_settings(environ), directory, flights or FLIGHTS)
+    environ = deployment() if here else bring_up(wiring.home_of(os.environ))
+    showcase = Showcase(wiring.load_settings(environ), directory, flights or FLIGHTS, own_stack=not here)
     if not showcase.run():
         raise typer.Exit(1)
+
+
+def deployment() -> dict[str, str]:
+    """The variables of this environment, which lead to a deployment that takes events of 2013. Raises Refusal."""
+    settings = wiring.load_settings()
+    if settings.max_past_ms < Settings.load({"METERLINE_MAX_EVENT_AGE": MAX_EVENT_AGE}).max_past_ms:
+        raise Refusal(
+            "this deployment does not take events of 2013: METERLINE_MAX_EVENT_AGE would have to be "
+            f"{MAX_EVENT_AGE} here and for its workers, from their first start on"
+        )
+    return wiring.settings_environ()
 
 
 def bring_up(home: Path) -> dict[str, str]:

@@ -38,9 +38,10 @@ GROUP BY record, disposition
 
 
 class Showcase:
-    """One run of the demo on a stack that is up."""
+    """One run of the demo on a stack that is up: the laptop's ``own_stack``, or any other deployment."""
 
-    def __init__(self, settings: Settings, directory: Path, at_most: int) -> None:
+    def __init__(self, settings: Settings, directory: Path, at_most: int, *, own_stack: bool) -> None:
+        self._own_stack = own_stack
         self._settings = settings
         self._directory = directory
         self._at_most = at_most
@@ -117,7 +118,8 @@ class Showcase:
         typer.echo(text.proof(expected, wrong))
         typer.echo(accounts)
         if self._cancelled:
-            typer.echo(text.further(self._settings, self._cancelled[len(self._cancelled) // 2]))
+            example = self._cancelled[len(self._cancelled) // 2]
+            typer.echo(text.further(self._settings, example, own_stack=self._own_stack))
         return balanced and not wrong
 
 

@@ -106,10 +106,20 @@ def accounts(fates: Counter[tuple[str, str]], appended: int, counted: int, early
     )
 
 
-def further(settings: Settings, example: Flight) -> str:
-    """Commands that a reader can paste."""
-    meterline = _command()
+def further(settings: Settings, example: Flight, *, own_stack: bool) -> str:
+    """Commands that a reader can paste; of another deployment than the laptop's only what is true of any."""
+    meterline = _command() if own_stack else "meterline"
     identifier = shlex.quote(example.event.identifier)
+    anywhere = (
+        "",
+        "The stack keeps running. Look further:",
+        f"  {meterline} query {EVENT_NAME} --customer UA --window month --zone {TIME_ZONE}",
+        f"  {meterline} explain {identifier}",
+        f"  {meterline} tail dispositions --from beginning -n 5",
+        f"  {meterline} status",
+    )
+    if not own_stack:
+        return "\n".join(anywhere)
     sql = (
         "SELECT customer, window_start, sum, count FROM meter_event_summaries("
         f"livemode = true, event_name = '{EVENT_NAME}', customers = ['UA', 'DL'], by_customer = true, "
@@ -118,13 +128,8 @@ def further(settings: Settings, example: Flight) -> str:
     )
     return "\n".join(
         (
-            "",
-            "The stack keeps running. Look further:",
-            f"  {meterline} query {EVENT_NAME} --customer UA --window month --zone {TIME_ZONE}",
-            f"  {meterline} explain {identifier}",
+            *anywhere,
             f"  curl '{settings.clickhouse}/?database={settings.namespace}' --data-binary \"{sql}\"",
-            f"  {meterline} tail dispositions --from beginning -n 5",
-            f"  {meterline} status",
             "Stop it (its data stays):",
             f"  {meterline} down",
         )

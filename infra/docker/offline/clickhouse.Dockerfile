@@ -3,6 +3,7 @@
 ARG BASE
 FROM ${BASE}
 COPY requirements.lock /tmp/requirements.lock
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends wget >/dev/null && rm -rf /var/lib/apt/lists/*
 RUN python -m venv /opt/clickhouse \
     && /opt/clickhouse/bin/pip install --quiet --no-cache-dir --no-deps --require-hashes -r /tmp/requirements.lock \
     && rm /tmp/requirements.lock

@@ -15,6 +15,7 @@ from pipeline.gateway.app import App
 from pipeline.gateway.catalog import CatalogMemory
 from pipeline.gateway.journal import Journal
 from pipeline.gateway.keys import KeyRing
+from pipeline.gateway.live import LiveGeneration
 from pipeline.gateway.parts import GatewaySettings, Parts
 from pipeline.gateway.recent import RecentEvents
 from pipeline.gateway.reports import Reports
@@ -24,6 +25,7 @@ from pipeline.gateway.server import BoundedProtocol, bound, connections_within_l
 from pipeline.gateway.tokens import Tokens
 from pipeline.gateway.watch import Watch
 from pipeline.kafka.acknowledged import Acknowledged, Outgoing
+from pipeline.kafka.generations import GenerationLedger
 from pipeline.kafka.reading import partitions_of
 from pipeline.kafka.topics import Topics
 
@@ -46,6 +48,9 @@ def assemble(settings: GatewaySettings, codec: Codec) -> Parts:
         await journal.publish([Outgoing(topics.core_events, event.id.encode(), codec.encode_core_event(event))])
 
     reports = Reports(announce, settings.secrets.by_kid[settings.secrets.signing_kid], now_ms)
+    live = LiveGeneration(
+        GenerationLedger(settings.kafka, settings.namespace, codec), settings.namespace, settings.rules
+    )
     return Parts(
         settings=settings,
         codec=codec,
@@ -56,11 +61,13 @@ def assemble(settings: GatewaySettings, codec: Codec) -> Parts:
         journal=journal,
         catalog=catalog,
         reports=reports,
+        live=live,
         recent=RecentEvents(),
         recent_adjustments=RecentAdjustments(),
         services=(
             Watch("kafka", functools.partial(partitions_of, settings.kafka, topics.journal)),
             Journal(journal),
+            live,
             catalog,
             reports,
         ),
@@ -84,7 +91,5 @@ def run(settings: GatewaySettings, codec: Codec) -> int:
     metrics_port = sockets[1].getsockname()[1] if settings.metrics else None
     app = App(assemble(settings, codec), OPERATIONS, settings.requests_max, RequestLog(), metrics_port)
     BoundedProtocol.connections_max = connections_within_limits()
-    _log.info(
-        "http://%s:%s; metrics on port %s; %s connections", host, port, metrics_port, BoundedProtocol.connections_max
-    )
+    _log.info("listening on http://%s:%s, metrics on port %s", host, port, metrics_port)
     return serve(app, sockets)

@@ -34,11 +34,11 @@ async def create_event(parts: Parts, call: Call) -> Answer:
     if known is not None:
         return Answer(known, replayed=True)
     said = said_in(call.given)
-    rulebook = Rulebook(parts.catalog, parts.settings.rules, livemode=call.key.livemode, now_ms=call.now_ms)
+    rulebook = Rulebook(parts.catalog, parts.live.rules, livemode=call.key.livemode, now_ms=call.now_ms)
     event = rulebook.event_of(said, said.identifier or identifier_of(call))
     if isinstance(event, Fault):
         raise event.problem(call.operation.face)
-    record = Outgoing(parts.topics.journal, event.identifier.encode(), parts.codec.encode_event(event))
+    record = Outgoing(parts.live.journal, event.identifier.encode(), parts.codec.encode_event(event))
     body = _body(call, said, event.identifier, event.timestamp_ms)
     try:
         again = await parts.recent.write(event.identity, key, asked, lambda: written(parts, [record]), body)

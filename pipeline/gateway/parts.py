@@ -80,6 +80,7 @@ class Parts:
     questions: Any = None
     core_events: Any = None
     reports: Any = None
+    live: Any = None
     recent: Any = None
     recent_adjustments: Any = None
     services: tuple[Service, ...] = ()

@@ -38,8 +38,8 @@ async def stream_events(parts: Parts, call: Call) -> Answer:
     """Everything is read and held to its meter before anything is handed over."""
     raw_events = _events_in(call.body)
     livemode = call.key.livemode
-    rulebook = Rulebook(parts.catalog, parts.settings.rules, livemode=livemode, now_ms=call.now_ms)
-    encode_event, journal = parts.codec.encode_event, parts.topics.journal
+    rulebook = Rulebook(parts.catalog, parts.live.rules, livemode=livemode, now_ms=call.now_ms)
+    encode_event, journal = parts.codec.encode_event, parts.live.journal
     records: list[Outgoing] = []
     invalid_ones: list[Invalid] = []
     for index, raw in enumerate(raw_events):  # the hot loop
@@ -76,7 +76,7 @@ def _events_in(body: bytes) -> list[Any]:
 def _letter(parts: Parts, call: Call, raw: Any, identifier: str | None, fault: Fault) -> Outgoing:
     """The event as it came, for people."""
     headers = (
-        ("topic", parts.topics.journal.encode()),
+        ("topic", parts.live.journal.encode()),
         ("reason", fault.codes.report.encode()),
         ("source", b"meter_event_stream"),
         ("livemode", b"true" if call.key.livemode else b"false"),

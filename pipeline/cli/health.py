@@ -15,6 +15,9 @@ from pipeline.errors import Unavailable
 
 if TYPE_CHECKING:
     from pipeline.kafka.progress import Progress
+    from pipeline.settings import Settings
+
+GATEWAY_TIMEOUT_S = 5.0
 
 
 class Part(enum.StrEnum):
@@ -22,6 +25,7 @@ class Part(enum.StrEnum):
 
     WORKER = "worker"
     SINK = "sink"
+    GATEWAY = "gateway"
 
 
 def health(
@@ -39,10 +43,13 @@ def health(
       docker run --health-cmd "meterline health worker" meterline worker
     """
     settings = wiring.load_settings()
+    if part is Part.GATEWAY:
+        _ask_gateway(settings)
+        return
     from pipeline.kafka.progress import own_progress
 
-    topics = wiring.topics(settings)
     wiring.await_kafka(settings)
+    topics = wiring.live_topics(settings)
     progress = own_progress(wiring.quiet_kafka(settings), topics.group(part.value))
     if progress is None:
         raise Unavailable(f"the {part.value} has no settled place in its group {topics.group(part.value)}")
@@ -72,3 +79,23 @@ class _Looks:
             return json.loads(self._path.read_text())
         except (OSError, ValueError):
             return None
+
+
+def _ask_gateway(settings: Settings) -> None:
+    import http.client
+
+    host, port = settings.gateway_listen
+    # What listens on every address is reached on this one.
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not listened on
+    connection = http.client.HTTPConnection(here, port, timeout=GATEWAY_TIMEOUT_S)
+    try:
+        connection.request("GET", "/health/ready")
+        answer = connection.getresponse()
+        said = answer.read(1_000).decode(errors="replace").strip()
+    except OSError as error:
+        raise Unavailable(f"the gateway at {here}:{port} does not answer: {error}") from error
+    finally:
+        connection.close()
+    if answer.status != http.client.OK:
+        raise Unavailable(f"the gateway at {here}:{port} is not ready: {said}")
+    typer.echo("ready")

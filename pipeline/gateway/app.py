@@ -103,17 +103,14 @@ class App:
         return unexpected(exchange.id)
 
     async def _send_metrics(self, scope: Scope, send: Send) -> None:
-        gauges = [
-            (
-                "meterline_gateway_requests_running",
-                "Requests that are being worked on.",
-                self._writing.taken + self._asking.taken,
+        running = self._writing.taken + self._asking.taken
+        gauges = {
+            "meterline_gateway_requests_running": ("Requests that are being worked on.", {"": float(running)}),
+            "meterline_gateway_part_ready": (
+                "Whether a part is ready.",
+                {f'{{part="{one.name}"}}': float(one.not_ready() is None) for one in self._services},
             ),
-            *(
-                (f"meterline_gateway_{one.name}_ready", f"Whether {one.name} is ready.", one.not_ready() is None)
-                for one in self._services
-            ),
-        ]
+        }
         found = scope["path"] == "/metrics"
         text = self.metrics.text(gauges) if found else "Metrics are at /metrics.\n"
         answer = Answer(text.encode(), 200 if found else 404, media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
-Gauge = tuple[str, str, float]
-"""Name, what it means, value."""
+Gauges = Mapping[str, tuple[str, Mapping[str, float]]]
+"""By name: what it means, and its values by labels."""
 
 
 class Metrics:
@@ -30,7 +30,7 @@ class Metrics:
         buckets[bisect_left(BUCKETS_S, took_s)] += 1
         self._sum_s[operation] += took_s
 
-    def text(self, gauges: Iterable[Gauge]) -> str:
+    def text(self, gauges: Gauges) -> str:
         """Prometheus' text format, with gauges of the moment."""
         lines = [
             "# HELP meterline_gateway_requests_total Requests answered, by operation and status.",
@@ -55,6 +55,7 @@ class Metrics:
                 f'meterline_gateway_request_seconds_sum{{operation="{operation}"}} {self._sum_s[operation]:.6f}'
             )
             lines.append(f'meterline_gateway_request_seconds_count{{operation="{operation}"}} {count}')
-        for name, meaning, value in gauges:
-            lines += [f"# HELP {name} {meaning}", f"# TYPE {name} gauge", f"{name} {value:g}"]
+        for name, (meaning, values) in gauges.items():
+            lines += [f"# HELP {name} {meaning}", f"# TYPE {name} gauge"]
+            lines += [f"{name}{labels} {value:g}" for labels, value in values.items()]
         return "\n".join(lines) + "\n"

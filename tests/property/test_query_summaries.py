@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import uuid
 from collections.abc import Iterator
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 
@@ -37,7 +38,7 @@ _counter = itertools.count()
 
 @pytest.fixture(scope="module")
 def client(stack) -> Iterator[Client]:
-    server = Server(stack.clickhouse, f"query_property_{next(_counter)}")
+    server = Server(stack.clickhouse, f"query_property_{uuid.uuid4().hex[:12]}")
     list(migrate(server))
     with connect(server) as found:
         yield found

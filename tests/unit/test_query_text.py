@@ -12,53 +12,47 @@ from pipeline.clickhouse.summaries import average
 from pipeline.clickhouse.windows import Unit, moment_of, moment_text
 from pipeline.errors import UsageError
 
-JANUARY, FEBRUARY = 1_767_225_600_000, 1_769_904_000_000
+JANUARY, FEBRUARY, MARCH = 1_767_225_600_000, 1_769_904_000_000, 1_772_323_200_000
 NASTY = "'; DROP TABLE summary_shards; --"
 
 
 PLAINEST = """\
-SELECT local_ms, piece_ms,
+SELECT
+    toInt64(0) AS local_ms,
+    toInt64(0) AS piece_ms,
     reinterpret(sum(sum), 'Int256') AS total_sum,
     sum(count) AS total_count
-FROM (
-    SELECT
-        *,
-        0 AS local_ms,
-        0 AS piece_ms
-    FROM summary_shards
-    WHERE livemode = {livemode:Bool}
-        AND event_name = {event_name:String}
-        AND window_start >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
-        AND window_start < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
-        AND count > 0
-)
+FROM summary_shards
+WHERE livemode = {livemode:Bool}
+    AND event_name = {event_name:String}
+    AND window_start >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
+    AND window_start < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
+    AND count > 0
 GROUP BY local_ms, piece_ms
 ORDER BY local_ms, piece_ms"""
 
 FULL = """\
-SELECT local_ms, piece_ms, customer, group_0,
+WITH
+    toUnixTimestamp64Milli(window_start) AS moment_ms,
+    roundDown(moment_ms, {starts:Array(Int64)}) AS begins,
+    moment_ms + transform(begins, {starts:Array(Int64)}, {offsets:Array(Int64)}) AS shown_ms
+SELECT
+    shown_ms - positiveModulo(shown_ms, 3600000) AS local_ms,
+    begins AS piece_ms,
+    customer,
+    if(mapContains(dimensions, {dimension_0:String}), dimensions[{dimension_0:String}], NULL) AS group_0,
     reinterpret(max(max), 'Int128') AS total_max,
     reinterpret(sum(sum), 'Int256') AS total_sum,
     sum(count) AS total_count
-FROM (
-    SELECT
-        *,
-        toUnixTimestamp64Milli(window_start) AS moment_ms,
-        roundDown(moment_ms, {starts:Array(Int64)}) AS begins,
-        moment_ms + transform(begins, {starts:Array(Int64)}, {offsets:Array(Int64)}) AS shown_ms,
-        shown_ms - positiveModulo(shown_ms, 3600000) AS local_ms,
-        begins AS piece_ms,
-        if(mapContains(dimensions, {dimension_0:String}), dimensions[{dimension_0:String}], NULL) AS group_0
-    FROM summary_shards
-    WHERE livemode = {livemode:Bool}
-        AND event_name = {event_name:String}
-        AND customer IN {customers:Array(String)}
-        AND window_start >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
-        AND window_start < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
-        AND count > 0
-        AND mapContains(dimensions, {filter_0:String})
-        AND has({accepted_0:Array(String)}, dimensions[{filter_0:String}])
-)
+FROM summary_shards
+WHERE livemode = {livemode:Bool}
+    AND event_name = {event_name:String}
+    AND customer IN {customers:Array(String)}
+    AND window_start >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
+    AND window_start < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
+    AND count > 0
+    AND mapContains(dimensions, {filter_0:String})
+    AND has({accepted_0:Array(String)}, dimensions[{filter_0:String}])
 GROUP BY local_ms, piece_ms, customer, group_0
 ORDER BY local_ms, piece_ms, customer, group_0"""
 
@@ -73,11 +67,12 @@ def test_every_part_of_a_question() -> None:
     sql, parameters = SummaryQuery(
         "api_calls",
         livemode=False,
-        start_ms=JANUARY,
-        end_ms=FEBRUARY,
+        start_ms=JANUARY - 3_600_000,
+        end_ms=MARCH - 3_600_000,
         customers=("a", "b"),
         per_customer=True,
         window=Unit.HOUR,
+        zone="Europe/Berlin",
         group_by=("region",),
         filters=(("path", ("/v1", "/v2")),),
         aggregations=("max", "avg"),
@@ -87,10 +82,10 @@ def test_every_part_of_a_question() -> None:
         "livemode": False,
         "event_name": "api_calls",
         "dimension_0": "region",
-        "starts": [-(2**60)],
-        "offsets": [0],
-        "start_ms": JANUARY,
-        "end_ms": FEBRUARY,
+        "starts": [1761440400000, 1774746000000],
+        "offsets": [3_600_000, 7_200_000],
+        "start_ms": JANUARY - 3_600_000,
+        "end_ms": MARCH - 3_600_000,
         "customers": ["a", "b"],
         "filter_0": "path",
         "accepted_0": ["/v1", "/v2"],
@@ -106,7 +101,7 @@ def test_survivors_are_chosen_before_anything_is_narrowed() -> None:
         filters=(("path", ("/v1",)),),
         event_time_window=Unit.HOUR,
     ).render()
-    inner, _, outer = sql.partition("GROUP BY\n                customer")
+    inner, _, outer = sql.partition("GROUP BY customer")
     assert "filter_0" not in inner
     assert "filter_0" in outer
     assert (parameters["slots_start_ms"], parameters["slots_end_ms"]) == (JANUARY, JANUARY + 3_600_000)

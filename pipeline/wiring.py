@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pipeline.domain.limits import FoldRules
     from pipeline.gateway.catalog import CatalogMemory
     from pipeline.gateway.parts import Secrets
+    from pipeline.gateway.webhook_endpoints import Endpoint
     from pipeline.kafka.client import MeterlineProducer
     from pipeline.kafka.generations import GenerationLedger
     from pipeline.kafka.lag import LagReader
@@ -321,8 +322,19 @@ def run_gateway(settings: Settings) -> int:
         listen=settings.gateway_listen,
         metrics=settings.gateway_metrics,
         requests_max=settings.gateway_requests,
+        webhooks=webhook_endpoints(settings),
     )
     return run(wanted, codec(settings))
+
+
+def webhook_endpoints(settings: Settings) -> tuple[Endpoint, ...]:
+    """Where events are sent. Raises SettingsError that names the line."""
+    from pipeline.gateway.webhook_endpoints import read_endpoints
+
+    try:
+        return read_endpoints(settings.webhooks.reveal())
+    except ValueError as error:
+        raise SettingsError(f"settings: METERLINE_WEBHOOKS: expected {error}") from error
 
 
 def gateway_secrets(settings: Settings) -> Secrets:

@@ -8,23 +8,25 @@ import sys
 import time
 
 from pipeline.codec.records import Codec
-from pipeline.domain.core_events import CoreEvent
 from pipeline.errors import MeterlineError
 from pipeline.gateway.adjustments import RecentAdjustments
 from pipeline.gateway.app import App
 from pipeline.gateway.catalog import CatalogMemory
+from pipeline.gateway.core_events import CoreEvents
 from pipeline.gateway.journal import Journal
 from pipeline.gateway.keys import KeyRing
 from pipeline.gateway.live import LiveGeneration
 from pipeline.gateway.parts import GatewaySettings, Parts
 from pipeline.gateway.recent import RecentEvents
+from pipeline.gateway.relay import Relay
 from pipeline.gateway.reports import Reports
 from pipeline.gateway.request_log import RequestLog
 from pipeline.gateway.routes import OPERATIONS
 from pipeline.gateway.server import BoundedProtocol, bound, connections_within_limits, serve
 from pipeline.gateway.tokens import Tokens
 from pipeline.gateway.watch import Watch
-from pipeline.kafka.acknowledged import Acknowledged, Outgoing
+from pipeline.gateway.webhooks import Webhooks
+from pipeline.kafka.acknowledged import Acknowledged
 from pipeline.kafka.generations import GenerationLedger
 from pipeline.kafka.reading import partitions_of
 from pipeline.kafka.topics import Topics
@@ -43,11 +45,8 @@ def assemble(settings: GatewaySettings, codec: Codec) -> Parts:
     journal = Acknowledged(settings.kafka)
     catalog = CatalogMemory(settings.kafka, topics, codec, journal)
     keys = KeyRing(settings.secrets, catalog.api_key, now_ms)
-
-    async def announce(event: CoreEvent) -> None:
-        await journal.publish([Outgoing(topics.core_events, event.id.encode(), codec.encode_core_event(event))])
-
-    reports = Reports(announce, settings.secrets.by_kid[settings.secrets.signing_kid], now_ms)
+    core_events = CoreEvents(settings.kafka, topics, codec, journal)
+    reports = Reports(core_events.announce, settings.secrets.by_kid[settings.secrets.signing_kid], now_ms)
     live = LiveGeneration(
         GenerationLedger(settings.kafka, settings.namespace, codec), settings.namespace, settings.rules
     )
@@ -60,6 +59,7 @@ def assemble(settings: GatewaySettings, codec: Codec) -> Parts:
         tokens=Tokens(settings.secrets, keys, now_ms),
         journal=journal,
         catalog=catalog,
+        core_events=core_events,
         reports=reports,
         live=live,
         recent=RecentEvents(),
@@ -69,6 +69,9 @@ def assemble(settings: GatewaySettings, codec: Codec) -> Parts:
             Journal(journal),
             live,
             catalog,
+            core_events,
+            Relay(settings.kafka, topics, codec),
+            Webhooks(settings.webhooks, settings.kafka, topics, codec),
             reports,
         ),
     )

@@ -10,6 +10,7 @@ from pipeline.clickhouse.connection import Server
 from pipeline.codec.records import Codec
 from pipeline.domain.limits import FoldRules
 from pipeline.gateway.calls import Caller
+from pipeline.gateway.webhook_endpoints import Endpoint
 from pipeline.kafka.topics import Topics
 
 
@@ -42,6 +43,7 @@ class GatewaySettings:
     listen: Address = ("127.0.0.1", 0)
     metrics: Address | None = None
     requests_max: int = 256
+    webhooks: tuple[Endpoint, ...] = ()
 
 
 class Keys(Protocol):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from pipeline.gateway import adjustments, events, health, meters, plans, products, sessions, stream
+from pipeline.gateway import adjustments, core_events, events, health, meters, plans, products, sessions, stream
 from pipeline.gateway.operations import Operation, Schema
 
-MODULES: tuple[ModuleType, ...] = (health, meters, events, sessions, stream, adjustments, plans, products)
+MODULES: tuple[ModuleType, ...] = (health, meters, events, sessions, stream, adjustments, plans, products, core_events)
 """In the order of the document."""
 
 OPERATIONS: tuple[Operation, ...] = tuple(row for module in MODULES for row in module.OPERATIONS)

@@ -202,6 +202,15 @@ class Topics:
         return f"{self.namespace}-{role}{self._suffix}"
 
     @property
+    def catalog_events_group(self) -> str:
+        """Of the gateways: one of them makes events of the catalog's changes."""
+        return f"{self.namespace}-catalog-events"
+
+    def webhooks_group(self, endpoint: str) -> str:
+        """Of the gateways: one of them sends to this endpoint. Offsets, not usage: no start offset is laid down."""
+        return f"{self.namespace}-webhooks-{endpoint}"
+
+    @property
     def worker_group(self) -> str:
         return self.group("worker")
 

@@ -13,7 +13,7 @@ from fastavro import schemaless_reader, schemaless_writer
 
 from pipeline.codec.borders import Walk, check, walk_of
 from pipeline.codec.catalog import core_event_of, core_event_record, object_of, record_of
-from pipeline.codec.dimensions import long_bytes, string_bytes
+from pipeline.codec.dimensions import dimensions_bytes, long_bytes, string_bytes
 from pipeline.codec.framing import Registry, frame, unframe
 from pipeline.codec.schemas import newest, versions
 from pipeline.domain.catalog import CatalogObject
@@ -73,7 +73,22 @@ class Codec:
         return tuple({newest(name).prefix: None, self.frame_of(name): None})
 
     def encode_event(self, event: MeterEvent) -> bytes:
-        return self._encode("MeterEvent", _event_record(event))
+        """Written by hand: a gateway under load writes tens of thousands a second (equal to fastavro's, tested)."""
+        identifier, event_name, customer, value, timestamp_ms, dimensions, livemode = event
+        if len(dimensions) > 1:
+            dimensions = tuple(dict(dimensions).items())  # a map has each key once
+        return b"".join(
+            (
+                self.frame_of("MeterEvent"),
+                string_bytes(identifier),
+                _shared_text(event_name),
+                string_bytes(customer),
+                _sized(decimal_bytes(value)),
+                long_bytes(timestamp_ms),
+                dimensions_bytes(dimensions),
+                b"\x01" if livemode else b"\x00",
+            )
+        )
 
     def encode_cancellation(self, cancellation: Cancellation) -> bytes:
         record = {
@@ -230,18 +245,6 @@ def _sized(encoded: bytes) -> bytes:
 @functools.cache
 def _walk(name: str, version: int) -> Walk:
     return walk_of(versions(name)[version - 1].physical)
-
-
-def _event_record(event: MeterEvent) -> dict[str, Any]:
-    return {
-        "identifier": event.identifier,
-        "event_name": event.event_name,
-        "customer": event.customer,
-        "value": decimal_bytes(event.value),
-        "timestamp": event.timestamp_ms,
-        "dimensions": dict(sorted(event.dimensions)),
-        "livemode": event.livemode,
-    }
 
 
 def _event_of(record: dict[str, Any]) -> MeterEvent:

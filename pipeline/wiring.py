@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import logging
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import SettingsError
 from pipeline.settings import Settings
@@ -19,8 +18,6 @@ from pipeline.settings import Settings
 if TYPE_CHECKING:
     from pipeline.clickhouse.connection import Server
     from pipeline.codec.records import Codec
-    from pipeline.domain.generations import Generation
-    from pipeline.domain.limits import FoldRules
     from pipeline.gateway.catalog import CatalogMemory
     from pipeline.gateway.parts import Secrets
     from pipeline.gateway.webhook_endpoints import Endpoint
@@ -30,8 +27,8 @@ if TYPE_CHECKING:
     from pipeline.kafka.producer import DeliveryError, Publisher
     from pipeline.kafka.topics import Topics
     from pipeline.replay.audit import AuditSources
+    from pipeline.replay.following import Apart
     from pipeline.replay.ground import Ground
-    from pipeline.stream.app import Fate
 
 HOME_DEFAULT = ".meterline"
 CATALOG_READ_S = 30.0
@@ -98,14 +95,6 @@ def publisher(settings: Settings, on_error: Callable[[DeliveryError], None] | No
     return Publisher(quiet_kafka(settings), on_error)
 
 
-class Apart(NamedTuple):
-    """A process of a generation that is not live, which ends with the command that started it."""
-
-    generation: int
-    parent: int
-    """The id of that command's process."""
-
-
 def ledger(settings: Settings) -> GenerationLedger:
     """Which generation is live is written there."""
     from pipeline.kafka.generations import GenerationLedger
@@ -129,98 +118,36 @@ def ground(settings: Settings) -> Ground:
     )
 
 
-def state_of(state: Path, number: int) -> Path:
-    """Where in a worker's directory its stores of one generation are."""
-    return state / f"g{number}" if number > 1 else state
-
-
-def snapshots_of(settings: Settings, number: int) -> str:
-    """The URL of one generation's snapshots; empty where there is no snapshot store."""
-    if not settings.snapshots:
-        return ""
-    home = f"{settings.snapshots}/{settings.namespace}"
-    return f"{home}/g{number}" if number > 1 else home
-
-
 def delete_snapshots(settings: Settings, number: int) -> None:
     """Those of one generation."""
+    from pipeline.replay.following import snapshots_of
     from pipeline.worker.snapshots import Snapshots
 
-    url = snapshots_of(settings, number)
+    url = snapshots_of(settings.snapshots, settings.namespace, number)
     if url:
         Snapshots(url).delete_all()
-
-
-class _Part(NamedTuple):
-    """Which generation a process works on, and what it looks at meanwhile."""
-
-    generation: Generation
-    topics: Topics
-    others: tuple[Topics, ...]
-    """Of the other generations that are kept."""
-    fate: Callable[[], Fate]
-
-
-def _part(settings: Settings, apart: Apart | None) -> _Part:
-    from pipeline.kafka.topics import topics_of_generation
-    from pipeline.stream.app import Fate
-
-    book = ledger(settings)
-    seen = book.end()
-    known = book.read()
-    mine = known.live if apart is None else known.of(apart.generation)
-
-    def follow() -> Fate:
-        nonlocal seen
-        end = book.end()
-        if end == seen:
-            return Fate.GO_ON
-        stands = book.read()
-        seen = end
-        return Fate.GO_ON if stands.live.number == mine.number else Fate.BEGIN_AGAIN
-
-    def stay_with_parent() -> Fate:
-        return Fate.GO_ON if apart is not None and os.getppid() == apart.parent else Fate.END
-
-    names = {one.number: topics_of_generation(settings.namespace, one) for one in known.kept}
-    others = tuple(topics for number, topics in names.items() if number != mine.number)
-    return _Part(mine, names[mine.number], others, follow if apart is None else stay_with_parent)
-
-
-def _rules_of(settings: Settings, generation: Generation) -> FoldRules:
-    """A generation keeps the rules with which it was begun; the settings say those of the next one."""
-    from pipeline.domain.limits import FoldRules
-
-    rules = FoldRules.of_version(generation.fold) if generation.fold else settings.rules
-    if rules != settings.rules and rules.version != settings.rules.version:
-        logging.getLogger("meterline.worker").warning(
-            "generation %d is folded by %s; the settings say %s, which only a generation of `meterline rebuild` has",
-            generation.number,
-            rules.version,
-            settings.rules.version,
-        )
-    return rules
 
 
 def run_worker(settings: Settings, apart: Apart | None = None) -> None:
     """Run one worker of the live generation until a signal stops it; with ``apart`` of another one."""
     os.environ.setdefault("POLARS_MAX_THREADS", "1")  # one worker, one core; read when Polars is first imported
+    from pipeline.replay.following import part_of, rules_of, snapshots_of, state_of
     from pipeline.stream.app import log_to_stderr
     from pipeline.worker.app import Worker, WorkerSettings
     from pipeline.worker.slots import claimed
 
     log_to_stderr()
     await_kafka(settings)
-    part = _part(settings, apart)
+    part = part_of(ledger(settings), settings.namespace, apart)
     number = part.generation.number
     wanted = WorkerSettings(
         kafka=settings.librdkafka,
         topics=part.topics,
         acting=apart is None,
         before=tuple(topics.worker_group for topics in part.others),
-        rules=_rules_of(settings, part.generation),
+        rules=rules_of(part.generation, settings.rules),
         state=state_of(claimed(settings.state), number),
-        snapshots=snapshots_of(settings, number),
+        snapshots=snapshots_of(settings.snapshots, settings.namespace, number),
         snapshot_every_ms=settings.snapshot_every_ms,
         flush_every_ms=settings.flush_every_ms,
         flush_records=settings.flush_records,
@@ -234,12 +161,13 @@ def run_sink(settings: Settings, apart: Apart | None = None, group: str = "") ->
 
     ``group``: a consumer group of its own, which copies everything beside the regular sinks.
     """
+    from pipeline.replay.following import part_of
     from pipeline.sink.app import Sink, SinkSettings
     from pipeline.stream.app import log_to_stderr
 
     log_to_stderr()
     await_kafka(settings)
-    part = _part(settings, apart)
+    part = part_of(ledger(settings), settings.namespace, apart)
     wanted = SinkSettings(
         kafka=settings.librdkafka,
         topics=part.topics,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import typer
 
+from pipeline.cli.answers import UNBROKEN_WIDTH
 from pipeline.clickhouse.windows import moment_text
 from pipeline.domain.values import value_text
 
@@ -53,7 +55,8 @@ def _write_usages(found: Comparison) -> None:
     for event_name, customer, before, after, tallies in usages[:USAGES_SHOWN]:
         sums = value_text(before.total), value_text(after.total)
         table.add_row(event_name, customer, *sums, f"{before.events:,}", f"{after.events:,}", f"{tallies:,}")
-    Console(soft_wrap=True, highlight=False, markup=False).print(table)
+    width = None if sys.stdout.isatty() else UNBROKEN_WIDTH
+    Console(soft_wrap=True, highlight=False, markup=False, width=width).print(table)
     if len(usages) > USAGES_SHOWN:
         typer.echo(f"... and {len(usages) - USAGES_SHOWN:,} more")
 

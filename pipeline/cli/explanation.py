@@ -27,18 +27,18 @@ class Behind(NamedTuple):
 
 def behind(settings: Settings) -> Behind:
     """How much of the topics is not in ClickHouse yet."""
-    topics = wiring.topics(settings)
-    read = {
-        topics.worker_group: [topics.journal, topics.adjustments],
-        topics.sink_group: [
-            topics.summaries,
-            topics.dispositions,
-            topics.adjustments,
-            *([topics.journal] if settings.event_log else []),
-        ],
-    }
     try:
         wiring.await_kafka(settings)
+        topics = wiring.live_topics(settings)
+        read = {
+            topics.worker_group: [topics.journal, topics.adjustments],
+            topics.sink_group: [
+                topics.summaries,
+                topics.dispositions,
+                topics.adjustments,
+                *([topics.journal] if settings.event_log else []),
+            ],
+        }
         reader = wiring.lag_reader(settings)
         lags = {group: sum(one.behind for one in reader.lag(group, names).values()) for group, names in read.items()}
     except Unavailable as error:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import enum
 import itertools
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pipeline import wiring
 from pipeline.errors import UsageError
+
+if TYPE_CHECKING:
+    from pipeline.replay.following import Apart
 
 topics = typer.Typer(no_args_is_help=True, help="Create, check and describe the Kafka topics.")
 
@@ -34,7 +37,9 @@ def create() -> None:
 
     settings = wiring.load_settings()
     wiring.await_kafka(settings)
-    created = admin.create(wiring.quiet_kafka(settings), settings.namespace, settings.partitions, settings.replication)
+    live = wiring.ledger(settings).read().live
+    partitions = live.partitions or settings.partitions
+    created = admin.create(wiring.quiet_kafka(settings), settings.namespace, partitions, settings.replication, live)
     for name in created:
         typer.echo(f"created {name}")
     if not created:
@@ -58,8 +63,9 @@ def check() -> None:
 
     settings = wiring.load_settings()
     wiring.await_kafka(settings)
+    live = wiring.ledger(settings).read().live
     differences = admin.check(
-        wiring.quiet_kafka(settings), settings.namespace, settings.partitions, settings.replication
+        wiring.quiet_kafka(settings), settings.namespace, settings.partitions, settings.replication, live
     )
     for difference in differences:
         typer.echo(str(difference))
@@ -80,8 +86,8 @@ def describe() -> None:
     from pipeline.kafka.topics import TABLE
 
     settings = wiring.load_settings()
-    names = wiring.topics(settings)
     wiring.await_kafka(settings)
+    names = wiring.live_topics(settings)
     present = admin.describe(wiring.quiet_kafka(settings), [names.name(topic) for topic in TABLE])
     for topic in TABLE:
         state = present.get(names.name(topic))
@@ -104,8 +110,10 @@ GenerationOption = Annotated[int | None, typer.Option(hidden=True, help="Not the
 ParentOption = Annotated[int, typer.Option(hidden=True, help="With --generation: end when this process does.")]
 
 
-def _apart(generation: int | None, parent: int) -> wiring.Apart | None:
-    return None if generation is None else wiring.Apart(generation, parent)
+def _apart(generation: int | None, parent: int) -> Apart | None:
+    from pipeline.replay.following import Apart
+
+    return None if generation is None else Apart(generation, parent)
 
 
 @worker.callback(invoke_without_command=True)
@@ -210,7 +218,8 @@ def tail(
             raise UsageError(f"--from is beginning, end or an offset, not {start!r}")
         begin = int(start)
     settings = wiring.load_settings()
-    name = getattr(wiring.topics(settings), topic.value.replace("-", "_"))
+    wiring.await_kafka(settings)
+    name = getattr(wiring.live_topics(settings), topic.value.replace("-", "_"))
     show = records.as_json if as_json else records.as_line
     decode = records.decoder(topic.value, wiring.codec(settings))
     with contextlib.closing(read(wiring.quiet_kafka(settings), name, begin, partition=partition, follow=follow)) as log:

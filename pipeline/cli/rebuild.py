@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -110,11 +111,13 @@ def show(as_json: Annotated[bool, typer.Option("--json", help="A JSON object.")]
     from rich.console import Console
     from rich.table import Table
 
+    from pipeline.cli.answers import UNBROKEN_WIDTH
+
     table = Table(*_HEADS, box=None, pad_edge=False)
     for number, state, at_ms, journal, partitions, fold in rows:
         at = datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if at_ms else "-"
         table.add_row(*(str(cell) for cell in (number, state, at, journal, partitions or "-", fold or "-")))
-    Console(soft_wrap=True, highlight=False).print(table)
+    Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else UNBROKEN_WIDTH).print(table)
 
 
 @generations.command()
@@ -209,7 +212,10 @@ class _Watch:
             def tell(done: int, total: int, note: str) -> None:
                 bar(done, note, total or None)
 
+            began_s = time.monotonic()
             yield tell
+        if not sys.stderr.isatty():
+            typer.echo(f"{description}: {time.monotonic() - began_s:.1f} s", err=True)
 
     def agree(self, comparison: Comparison) -> bool:
         if self._accept:

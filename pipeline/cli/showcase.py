@@ -45,7 +45,7 @@ class Showcase:
         self._settings = settings
         self._directory = directory
         self._at_most = at_most
-        self._waiting = CatchingUp(wiring.lag_reader(settings), wiring.topics(settings))
+        self._waiting = CatchingUp(wiring.lag_reader(settings), wiring.live_topics(settings))
         self._cancelled: list[Flight] = []
         self._sent_twice = 0
 

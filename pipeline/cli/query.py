@@ -143,21 +143,79 @@ def _aligned_hint(error: MisalignedTime, zone: str) -> UsageError:
 
 
 def explain(
-    identifier: Annotated[str, typer.Argument(help="The identifier of a meter event.")],
+    identifier: Annotated[str | None, typer.Argument(help="The identifier of a meter event.")] = None,
     event_name: Annotated[str | None, typer.Option(metavar="NAME", help="Only under this event name.")] = None,
+    customer: Annotated[
+        str | None, typer.Option("--customer", "-c", metavar="NAME", help="Of a sum: whose usage.")
+    ] = None,
+    start: Annotated[str | None, typer.Option(metavar="TIME", help="Of a sum: from then on.")] = None,
+    end: Annotated[str | None, typer.Option(metavar="TIME", help="Of a sum: until before then.")] = None,
+    zone: Annotated[str, typer.Option(metavar="ZONE", help="Whose clocks, as Europe/Berlin.")] = "UTC",
+    answer_format: Annotated[
+        AnswerFormat, typer.Option("--format", "-f", help="How to write it; csv: of a sum.")
+    ] = AnswerFormat.TABLE,
     test: Annotated[bool, typer.Option("--test", help="Test data (livemode false).")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As --format json.")] = False,
 ) -> None:
-    """Why was it counted, or not? Every decision about one identifier.
+    """Why was it counted, or not? Every decision about one identifier, or one sum.
 
-    Each line begins with the partition:offset of the journal record. Exit code
-    1 when nothing is known of the identifier, or not everything yet.
+    With an IDENTIFIER: each line begins with the partition:offset of the
+    journal record. Exit code 1 when nothing is known of the identifier, or not
+    everything yet.
+
+    With --event-name and --customer: every event of the range, what became of
+    it, and the sum made again of those that count. Exit code 1 when that is not
+    what `meterline query` answers for the same range.
 
     \b
     Examples:
       meterline explain 2013-01-31-UA-1545-EWR
       meterline explain a-1 --event-name api_calls --json
+      meterline explain --event-name api_calls -c cus_1 --start 2026-01 --end 2026-02
     """
+    if as_json:
+        answer_format = AnswerFormat.JSON
+    if identifier is None:
+        if event_name is None or customer is None:
+            raise UsageError("say which event (IDENTIFIER), or which sum (--event-name and --customer)")
+        _explain_number(event_name, customer, start, end, zone, answer_format, livemode=not test)
+    elif customer is not None or start is not None or end is not None or answer_format is AnswerFormat.CSV:
+        raise UsageError("--customer, --start, --end and csv are for sums: leave the identifier out")
+    else:
+        _explain_identifier(identifier, event_name, livemode=not test, as_json=answer_format is AnswerFormat.JSON)
+
+
+def _explain_number(
+    event_name: str,
+    customer: str,
+    start: str | None,
+    end: str | None,
+    zone: str,
+    answer_format: AnswerFormat,
+    *,
+    livemode: bool,
+) -> None:
+    from pipeline.cli import explanation, explanation_number
+    from pipeline.clickhouse.connection import connect, translated
+    from pipeline.clickhouse.explanation_number import explain_number, number_query
+    from pipeline.clickhouse.queries import TIME_MAX_MS, TIME_MIN_MS, MisalignedTime
+
+    start_ms, end_ms = _moment("--start", start, zone, TIME_MIN_MS), _moment("--end", end, zone, TIME_MAX_MS)
+    try:
+        question = number_query(event_name, customer, start_ms, end_ms, livemode=livemode, zone=zone)
+    except MisalignedTime as error:
+        raise _aligned_hint(error, zone) from error
+    settings = wiring.load_settings()
+    server = wiring.clickhouse(settings)
+    late = explanation.behind(settings)  # before the question: what is behind now may have come when it is answered
+    with translated(server):
+        found = explain_number(connect(server), question)
+    explanation_number.write(answer_format.value, found, late, event_log=settings.event_log)
+    if not found.is_equal:
+        raise typer.Exit(1)
+
+
+def _explain_identifier(identifier: str, event_name: str | None, *, livemode: bool, as_json: bool) -> None:
     from pipeline.cli import explanation
     from pipeline.clickhouse.connection import connect, translated
     from pipeline.clickhouse.explanation import explain as ask
@@ -165,7 +223,7 @@ def explain(
     settings = wiring.load_settings()
     server = wiring.clickhouse(settings)
     with translated(server):
-        found = ask(connect(server), identifier, livemode=not test, event_name=event_name)
+        found = ask(connect(server), identifier, livemode=livemode, event_name=event_name)
     behind = explanation.behind(settings)
     explanation.write(found, behind, event_log=settings.event_log, as_json=as_json)
     if not found.complete or behind.records:

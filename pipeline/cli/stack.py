@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -31,6 +32,7 @@ _ADDRESSES = (
     *("METERLINE_KAFKA", "METERLINE_KAFKA_SECURITY", "METERLINE_KAFKA_MECHANISM", "METERLINE_KAFKA_USER"),
     *("METERLINE_KAFKA_PASSWORD", "METERLINE_KAFKA_CA", "METERLINE_CLICKHOUSE", "METERLINE_CLICKHOUSE_USER"),
     *("METERLINE_CLICKHOUSE_PASSWORD", "METERLINE_STATE", "METERLINE_REPLICATION"),
+    *("METERLINE_GATEWAY_LISTEN", "METERLINE_GATEWAY_METRICS"),
 )
 """Variables that the stack decides for itself: set to anything else, commands would speak to some other deployment."""
 
@@ -76,7 +78,7 @@ def up(
     if detach:
         _detach(plan, environ)
         typer.echo(f"ready; addresses are in {plan.home.env}, logs in {plan.home.logs}")
-        typer.echo("next: meterline status; meterline emit --help; meterline down")
+        typer.echo("next: meterline status; meterline emit --help; meterline keys create; meterline down")
     else:
         _run_here(plan)
 
@@ -126,7 +128,7 @@ def env(home: HomeOption = None) -> None:
     """Print the METERLINE_* variables in force, one KEY=VALUE a line.
 
     The environment's own, else those that the stack on this machine wrote
-    down (the same lines are in its file `env`). Passwords are left out.
+    down (the same lines are in its file `env`). Secrets are left out.
 
     \b
     Examples:
@@ -137,13 +139,17 @@ def env(home: HomeOption = None) -> None:
 
     environ = {**os.environ, **({"METERLINE_HOME": str(home)} if home else {})}
     place = Home.at(wiring.home_of(environ))
-    found = {name: text for name, text in wiring.settings_environ(environ).items() if "PASSWORD" not in name}
+    found = {name: text for name, text in wiring.settings_environ(environ).items() if not _is_secret(name)}
     found.pop("METERLINE_HOME", None)
     if not found:
         raise UsageError(
             f"there is no stack in {place.path} and no METERLINE_* variable: start one with `meterline up`"
         )
     typer.echo(env_lines(found), nl=False)
+
+
+def _is_secret(name: str) -> bool:
+    return "PASSWORD" in name or "SECRETS" in name
 
 
 def _plan(environ: Mapping[str, str], brokers: int | None, workers: int | None) -> Plan:
@@ -160,18 +166,27 @@ def _plan(environ: Mapping[str, str], brokers: int | None, workers: int | None) 
     variables = {**remembered, **given}
     settings = Settings.load(variables)
 
+    secret = f"laptop:{secrets.token_hex(32)}"
+
     def complete(services: Services) -> dict[str, str]:
         own = {
             "METERLINE_NAMESPACE": settings.namespace,
             "METERLINE_KAFKA": services.kafka,
             "METERLINE_CLICKHOUSE": services.clickhouse,
             "METERLINE_REPLICATION": "3" if len(services.ports.kafka) >= 3 else "1",
+            "METERLINE_GATEWAY_LISTEN": f"127.0.0.1:{services.ports.gateway[0]}",
+            "METERLINE_GATEWAY_METRICS": f"127.0.0.1:{services.ports.gateway[1]}",
         }
-        return {"METERLINE_SNAPSHOTS": home.snapshots.as_uri(), **variables, **own}
+        # Made once, and kept: what API keys are hashed with. The file is its owner's alone.
+        made = {"METERLINE_SNAPSHOTS": home.snapshots.as_uri(), "METERLINE_GATEWAY_SECRETS": secret}
+        return {**made, **variables, **own}
 
-    topics = wiring.topics(settings)
+    def groups(services: Services) -> tuple[str, str]:
+        live = wiring.live_topics(Settings.load(complete(services)))
+        return live.worker_group, live.sink_group
+
     command = (sys.executable, "-m", "pipeline.cli")
-    return Plan(home, brokers, workers, topics.worker_group, topics.sink_group, command, complete)
+    return Plan(home, brokers, workers, groups, command, complete)
 
 
 def _run_here(plan: Plan) -> None:

@@ -82,7 +82,7 @@ def stages_of(settings: Settings) -> list[Stage]:
     from pipeline.kafka.waiting import oldest_waiting_ms
 
     wiring.await_kafka(settings)
-    topics, reader, config = wiring.topics(settings), wiring.lag_reader(settings), wiring.quiet_kafka(settings)
+    topics, reader, config = wiring.live_topics(settings), wiring.lag_reader(settings), wiring.quiet_kafka(settings)
     stages = []
     for name, group, read in (
         ("worker", topics.worker_group, (topics.journal, topics.adjustments)),
@@ -98,6 +98,11 @@ def stages_of(settings: Settings) -> list[Stage]:
 def freshness_ms(stages: list[Stage]) -> int:
     """How long the oldest record that is not visible yet has waited; 0 when all is visible."""
     return max((stage.oldest_ms or 0 for stage in stages), default=0)
+
+
+def _gateway_url(settings: Settings) -> str:
+    host, port = settings.gateway_listen
+    return f"http://{host}:{port}"
 
 
 def _troubles_of(standing: Standing) -> list[str]:
@@ -117,6 +122,7 @@ def _as_object(
         "namespace": settings.namespace,
         "kafka": settings.kafka,
         "clickhouse": settings.clickhouse,
+        "gateway": _gateway_url(settings),
         "lag": {stage.name: {"behind": stage.behind, "oldest_waiting_ms": stage.oldest_ms} for stage in stages},
         "freshness_ms": freshness_ms(stages) if stages else None,
         "troubles": troubles,
@@ -146,6 +152,7 @@ def _print(settings: Settings, home: Home, standing: Standing | None, stages: li
 
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"namespace {settings.namespace}, Kafka {settings.kafka}, ClickHouse {settings.clickhouse}")
+    console.print(f"gateway {_gateway_url(settings)}")
     if standing is not None:
         phase = standing.phase if standing.alive else "not running"
         console.print(f"the stack in {home.path}: {phase}", markup=False)

@@ -23,7 +23,7 @@ from pipeline.local.program import Broken, Program
 
 _START_ATTEMPTS = 3
 _READY_WITHIN_S = 90.0
-_USUAL_KAFKA, _USUAL_CLICKHOUSE = 9092, 8123
+_USUAL_KAFKA, _USUAL_CLICKHOUSE, _USUAL_GATEWAY = 9092, 8123, (8484, 8485)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,21 +33,26 @@ class Ports:
     kafka: tuple[int, ...]
     controllers: tuple[int, ...]
     clickhouse: int
+    gateway: tuple[int, int]
+    """Where it answers, and where it tells its metrics."""
 
     @classmethod
     def usual(cls, brokers: int) -> Ports:
-        """What a person expects: Kafka on 9092 and up, ClickHouse on 8123."""
-        return cls(tuple(range(_USUAL_KAFKA, _USUAL_KAFKA + brokers)), (0,) * brokers, _USUAL_CLICKHOUSE)
+        """What a person expects: Kafka on 9092 and up, ClickHouse on 8123, the gateway on 8484."""
+        return cls(
+            tuple(range(_USUAL_KAFKA, _USUAL_KAFKA + brokers)), (0,) * brokers, _USUAL_CLICKHOUSE, _USUAL_GATEWAY
+        )
 
     @classmethod
     def any(cls, brokers: int) -> Ports:
-        return cls((0,) * brokers, (0,) * brokers, 0)
+        return cls((0,) * brokers, (0,) * brokers, 0, (0, 0))
 
     def free(self) -> Ports:
         """These ports, each replaced by another where it is taken now."""
         brokers = len(self.kafka)
-        chosen = ports.choose((*self.kafka, *self.controllers, self.clickhouse))
-        return Ports(tuple(chosen[:brokers]), tuple(chosen[brokers:-1]), chosen[-1])
+        chosen = ports.choose((*self.kafka, *self.controllers, self.clickhouse, *self.gateway))
+        clickhouse, listen, metrics = chosen[-3:]
+        return Ports(tuple(chosen[:brokers]), tuple(chosen[brokers:-3]), clickhouse, (listen, metrics))
 
     def taken(self) -> list[int]:
         return [port for port in (*self.kafka, *self.controllers, self.clickhouse) if not ports.is_free(port)]

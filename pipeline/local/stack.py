@@ -1,4 +1,4 @@
-"""One laptop stack from start to end: services, topics, migrations, workers, sink, and the watch over them.
+"""One laptop stack from start to end: services, topics, migrations, workers, sink, gateway, and the watch over them.
 
 Safe under kill -9 of any of it, this supervisor included: the next start ends what was left running, on the same
 ports and with the same settings. Records, tables and stores need no help to be whole.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -34,15 +35,14 @@ class Stopped(BaseException):
 class Plan:
     """What to run. None: as last time in this home, else one broker, one worker.
 
-    ``variables`` are the deployment's METERLINE_* settings without its addresses; ``command`` is how ``meterline`` is
-    called; ``complete`` gives the variables of all processes once the addresses are known.
+    ``command`` is how ``meterline`` is called; ``groups`` names the consumer groups of worker and sink once Kafka
+    answers; ``complete`` gives the variables of all processes once the addresses are known.
     """
 
     home: Home
     brokers: int | None
     workers: int | None
-    worker_group: str
-    sink_group: str
+    groups: Callable[[Services], tuple[str, str]]
     command: tuple[str, ...]
     complete: Callable[[Services], dict[str, str]]
 
@@ -121,7 +121,8 @@ class StackRun:
         brokers = self._plan.brokers or int(shape.get("brokers", 1))
         if shape.get("brokers") != brokers:
             return Ports.usual(brokers)
-        return Ports(tuple(shape["kafka"]), tuple(shape["controllers"]), shape["clickhouse"])
+        listen, metrics = shape.get("gateway", Ports.usual(brokers).gateway)
+        return Ports(tuple(shape["kafka"]), tuple(shape["controllers"]), shape["clickhouse"], (listen, metrics))
 
     @property
     def _workers(self) -> int:
@@ -131,15 +132,17 @@ class StackRun:
         """Write down the shape of the stack and its variables; the latter are returned."""
         ports, workers = services.ports, self._workers
         shape = {"brokers": len(ports.kafka), "workers": workers, "kafka": ports.kafka}
-        write_json(self._home.shape, shape | {"controllers": ports.controllers, "clickhouse": ports.clickhouse})
+        shape |= {"controllers": ports.controllers, "clickhouse": ports.clickhouse, "gateway": ports.gateway}
+        write_json(self._home.shape, shape)
         variables = self._plan.complete(services)
         self._home.write_env(variables)
         return variables
 
     def _consumers(self, services: Services, environ: Mapping[str, str]) -> list[Program]:
         plan, workers = self._plan, self._workers
-        worker_members = Members(services.kafka, plan.worker_group)
-        sink_members = Members(services.kafka, plan.sink_group)
+        worker_group, sink_group = plan.groups(services)
+        worker_members = Members(services.kafka, worker_group)
+        sink_members = Members(services.kafka, sink_group)
 
         def folding() -> bool:
             return worker_members.count() >= workers
@@ -153,7 +156,9 @@ class StackRun:
             own = {**environ, "METERLINE_STATE": str(self._home.state / f"worker-{number}")}
             programs.append(self._program(name, ("worker",), own, folding))
         own = {**environ, "METERLINE_STATE": str(self._home.state)}
-        return [*programs, self._program("sink", ("sink",), own, copying)]
+        programs.append(self._program("sink", ("sink",), own, copying))
+        port = services.ports.gateway[0]
+        return [*programs, self._program("gateway", ("gateway",), environ, lambda: _gateway_serves(port))]
 
     def _program(
         self, name: str, arguments: tuple[str, ...], environ: Mapping[str, str], ready: Callable[[], bool]
@@ -199,3 +204,11 @@ class StackRun:
         )
         standing.write(self._home)
         self._tell(standing)
+
+
+def _gateway_serves(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=1.0) as answer:
+            return int(answer.status) == 200
+    except OSError:
+        return False

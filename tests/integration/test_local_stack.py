@@ -110,7 +110,14 @@ def test_up_leaves_a_stack_that_meters(person: Person) -> None:
     found = person.status()
     assert found["phase"] == "ready"
     assert found["troubles"] == []
-    assert [row["name"] for row in found["programs"]] == ["kafka", "clickhouse", "worker-1", "worker-2", "sink"]
+    assert [row["name"] for row in found["programs"]] == [
+        "kafka",
+        "clickhouse",
+        "worker-1",
+        "worker-2",
+        "sink",
+        "gateway",
+    ]
     assert all(row["pid"] and row["uptime_s"] > 0 for row in found["programs"])
     assert set(found["lag"]) == {"worker", "sink"}
     assert "ready" in person.gets("status")
@@ -139,6 +146,8 @@ def test_env_is_what_a_script_can_source(person: Person) -> None:
     lines = person.gets("env").splitlines()
     assert lines == sorted(lines)
     assert "METERLINE_MAX_EVENT_AGE=400d" in lines
+    assert not any("SECRETS" in line for line in lines)
+    assert person.home.read_env()["METERLINE_GATEWAY_SECRETS"]
     script = f"set -a; . {person.home.env}; curl -s \"$METERLINE_CLICKHOUSE\" -d 'SELECT 1'"
     assert subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout == "1\n"
     elsewhere = person.gets("env", METERLINE_KAFKA="kafka.example:9092")
@@ -174,7 +183,7 @@ def test_kill_9_of_the_supervisor_and_more(person: Person) -> None:
     person.gets("up", "--detach")
     assert not any(identity and identity.alive() for identity in left)
     assert person.home.read_env() == addresses
-    assert len(person.restarts()) == 5
+    assert len(person.restarts()) == 6
     assert person.sees() == seen + 1
 
 

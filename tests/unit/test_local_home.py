@@ -86,7 +86,7 @@ def test_a_taken_port_is_replaced_and_a_free_one_kept() -> None:
         assert other != port
         assert ports.is_free(other)
         assert ports.choose([other]) == [other]
-        assert Ports((port,), (other,), other).taken() == [port]
+        assert Ports((port,), (other,), other, (other, other)).taken() == [port]
 
 
 def test_a_port_that_another_run_has_claimed_is_not_chosen_though_nothing_listens() -> None:

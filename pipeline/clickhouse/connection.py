@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import clickhouse_connect
+import urllib3
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, Error
 from urllib3.exceptions import HTTPError
@@ -17,6 +18,7 @@ from pipeline.errors import MeterlineError, Refusal, Unavailable
 
 CONNECT_TIMEOUT_S = 5
 ANSWER_TIMEOUT_S = 60
+PING_TIMEOUT_S = 2.0
 
 PINNED_SETTINGS = {
     "async_insert": 0,  # an insert is acknowledged when its rows are in the table, not when they are in a buffer
@@ -65,6 +67,14 @@ def connect(server: Server, *, database: str | None = None, answer_timeout_s: in
             send_receive_timeout=answer_timeout_s,
             autogenerate_session_id=False,
         )
+
+
+def ping(server: Server) -> None:
+    """Raises Unavailable when nothing answers there; asks for nothing, so it needs no password and no table."""
+    with translated(server):
+        answer = urllib3.request("GET", f"{server.url}/ping", timeout=PING_TIMEOUT_S, retries=False)
+        if answer.status != 200:
+            raise Unavailable(f"ClickHouse at {server.url} answers with {answer.status}")
 
 
 @contextlib.contextmanager

@@ -7,21 +7,25 @@ import logging
 import sys
 import time
 
+from pipeline.clickhouse.connection import ping
 from pipeline.codec.records import Codec
 from pipeline.errors import MeterlineError
 from pipeline.gateway.adjustments import RecentAdjustments
+from pipeline.gateway.answers import encode
 from pipeline.gateway.app import App
 from pipeline.gateway.catalog import CatalogMemory
 from pipeline.gateway.core_events import CoreEvents
+from pipeline.gateway.document import openapi
 from pipeline.gateway.journal import Journal
 from pipeline.gateway.keys import KeyRing
 from pipeline.gateway.live import LiveGeneration
+from pipeline.gateway.page import page
 from pipeline.gateway.parts import GatewaySettings, Parts
 from pipeline.gateway.recent import RecentEvents
 from pipeline.gateway.relay import Relay
 from pipeline.gateway.reports import Reports
 from pipeline.gateway.request_log import RequestLog
-from pipeline.gateway.routes import OPERATIONS
+from pipeline.gateway.routes import OPERATIONS, SHAPES
 from pipeline.gateway.server import BoundedProtocol, bound, connections_within_limits, serve
 from pipeline.gateway.tokens import Tokens
 from pipeline.gateway.watch import Watch
@@ -66,6 +70,7 @@ def assemble(settings: GatewaySettings, codec: Codec) -> Parts:
         recent_adjustments=RecentAdjustments(),
         services=(
             Watch("kafka", functools.partial(partitions_of, settings.kafka, topics.journal)),
+            Watch("clickhouse", functools.partial(ping, settings.clickhouse), needed=False),
             Journal(journal),
             live,
             catalog,
@@ -92,7 +97,9 @@ def run(settings: GatewaySettings, codec: Codec) -> int:
             raise MeterlineError(f"cannot listen on {host}:{port}: {error.strerror}") from error
     host, port = sockets[0].getsockname()[:2]
     metrics_port = sockets[1].getsockname()[1] if settings.metrics else None
-    app = App(assemble(settings, codec), OPERATIONS, settings.requests_max, RequestLog(), metrics_port)
+    parts = assemble(settings, codec)
+    parts.document, parts.page = encode(openapi(OPERATIONS, SHAPES)), page(OPERATIONS).encode()
+    app = App(parts, OPERATIONS, settings.requests_max, RequestLog(), metrics_port)
     BoundedProtocol.connections_max = connections_within_limits()
     _log.info("listening on http://%s:%s, metrics on port %s", host, port, metrics_port)
     return serve(app, sockets)

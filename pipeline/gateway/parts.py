@@ -86,3 +86,5 @@ class Parts:
     recent: Any = None
     recent_adjustments: Any = None
     services: tuple[Service, ...] = ()
+    document: bytes = b""
+    page: bytes = b""

@@ -4,10 +4,32 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from pipeline.gateway import adjustments, core_events, events, health, meters, plans, products, sessions, stream
+from pipeline.gateway import (
+    adjustments,
+    core_events,
+    events,
+    health,
+    meters,
+    plans,
+    products,
+    reference,
+    sessions,
+    stream,
+)
 from pipeline.gateway.operations import Operation, Schema
 
-MODULES: tuple[ModuleType, ...] = (health, meters, events, sessions, stream, adjustments, plans, products, core_events)
+MODULES: tuple[ModuleType, ...] = (
+    meters,
+    events,
+    sessions,
+    stream,
+    adjustments,
+    plans,
+    products,
+    core_events,
+    reference,
+    health,
+)
 """In the order of the document."""
 
 OPERATIONS: tuple[Operation, ...] = tuple(row for module in MODULES for row in module.OPERATIONS)

@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from pipeline.clickhouse.windows import Unit, Window, bucket_of, window_of
+from pipeline.clickhouse.windows import Bucket, Unit, Window, bucket_of, window_of
 from pipeline.clickhouse.zones import Piece, pieces_between, pieces_of
 from pipeline.domain.limits import DAY_MS, HOUR_MS
 from pipeline.errors import UsageError
@@ -55,6 +55,14 @@ class QueryFault(UsageError):
         self.param = param
 
 
+class After(NamedTuple):
+    """A row of an answer, by what it is ordered by."""
+
+    bucket: Bucket
+    customer: str | None
+    groups: tuple[str | None, ...]
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class SummaryQuery:
     """Usage of one event name in [start_ms, end_ms), per window and whatever it is grouped by."""
@@ -82,6 +90,13 @@ class SummaryQuery:
     """Unit.HOUR or Unit.DAY, of UTC: within each, of each customer, only the event that arrived last counts. Which one
     that is does not depend on the range, the filters or the groups that are asked for, so parts of a range add up."""
 
+    newest_first: bool = False
+    """The other way round; not together with ``group_by``."""
+    limit: int | None = None
+    """How many rows at most."""
+    after: After | None = None
+    """Only rows that come after this one in the order of the answer; not together with ``newest_first``."""
+
     def __post_init__(self) -> None:
         """Raises QueryFault, or UsageError for an unknown zone."""
         if not self.aggregations or not set(self.aggregations) <= set(NAMES):
@@ -108,6 +123,11 @@ class SummaryQuery:
         window = window_of(unit, bucket_of(unit, moment_ms, self.pieces), self.pieces)
         if window.start_ms != moment_ms:
             raise MisalignedTime(param, moment_ms, window, unit)
+
+    @property
+    def always_one(self) -> bool:
+        """Whether there is one summary even of no usage: without windows and groups."""
+        return self.window is Unit.NONE and not self.cuts and not self.group_by and not self.per_customer
 
     @property
     def pieces(self) -> tuple[Piece, ...]:
@@ -151,9 +171,43 @@ class SummaryQuery:
             _list_of(columns),
             *self._source(parameters, source),
             f"GROUP BY {', '.join(keys)}",
-            f"ORDER BY {', '.join(keys)}",
+            *self._having(parameters),
+            f"ORDER BY {', '.join(f'{key} DESC' if self.newest_first else key for key in keys)}",
         ]
+        if self.limit is not None:
+            parameters["limit"] = self.limit
+            lines.append("LIMIT {limit:UInt64}")
         return Rendered("\n".join(lines), parameters)
+
+    def _having(self, parameters: dict[str, Any]) -> list[str]:
+        """The condition for ``after``. Groups without the dimension come last, in the order as here."""
+        if self.after is None:
+            return []
+        assert not self.newest_first
+        bucket, customer, groups = self.after
+        wanted: list[tuple[str, str, Any]] = [
+            ("local_ms", "Int64", bucket.local_ms),
+            ("piece_ms", "Int64", bucket.piece_ms),
+        ]
+        if self.per_customer:
+            wanted.append(("customer", "String", customer or ""))
+        for place, group in enumerate(groups):
+            wanted.append((f"isNull(group_{place})", "UInt8", int(group is None)))
+            wanted.append((f"ifNull(group_{place}, '')", "String", group or ""))
+        for place, (_, _, value) in enumerate(wanted):
+            parameters[f"after_{place}"] = value
+        places = ", ".join(f"{{after_{place}:{kind}}}" for place, (_, kind, _) in enumerate(wanted))
+        return [f"HAVING ({', '.join(text for text, _, _ in wanted)}) > ({places})"]
+
+    def place_of(self, window: Window, customer: str | None, groups: tuple[str | None, ...]) -> After:
+        """Where a row of the answer stands, to go on behind it."""
+        return After(self._bucket(window.start_ms), customer, groups)
+
+    def _bucket(self, start_ms: int) -> Bucket:
+        if self.cuts:
+            return Bucket(start_ms, 0)
+        local_ms, piece_ms = bucket_of(self.window, start_ms, self.pieces)
+        return Bucket(local_ms, piece_ms if len(self.pieces) > 1 else 0)
 
     def _clock(self, parameters: dict[str, Any]) -> tuple[list[str], list[str]]:
         """Steps on the way, and the expressions for local_ms and piece_ms."""

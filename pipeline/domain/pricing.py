@@ -125,8 +125,9 @@ def rounded(exact: int, step: int) -> int:
 
 def _divided(quantity: int, transform: Transform) -> int:
     divisor: int = transform.divide_by * VALUE_UNIT
-    parts: int = -(-quantity // divisor) if transform.round == "up" else quantity // divisor
-    return parts * VALUE_UNIT
+    parts = -(-quantity // divisor) if transform.round == "up" else quantity // divisor
+    whole: int = parts * VALUE_UNIT
+    return whole
 
 
 def _lines(price: Price, quantity: int) -> Iterator[Line]:

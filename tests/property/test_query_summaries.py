@@ -21,7 +21,7 @@ from pipeline.clickhouse import tables
 from pipeline.clickhouse.connection import PINNED_SETTINGS, Server, connect
 from pipeline.clickhouse.migrations import migrate
 from pipeline.clickhouse.queries import NAMES, TIME_MAX_MS, TIME_MIN_MS, SummaryQuery
-from pipeline.clickhouse.summaries import summaries
+from pipeline.clickhouse.summaries import few_summaries, summaries
 from pipeline.clickhouse.windows import Unit, bucket_of, window_of
 from pipeline.clickhouse.zones import known_zones, pieces_of
 from pipeline.domain.events import Last, Latest, SummaryShard, TallyKey
@@ -271,6 +271,21 @@ def cut_to_range(answer, query: SummaryQuery):
     }
 
 
+def check_pages(client: Client, query: SummaryQuery, random) -> None:
+    """Going on behind any row, forwards and in pages, shows what comes behind it; newest first is that backwards."""
+    rows = list(summaries(client, query))
+    assert few_summaries(client, query, "summary_shards_g1 FINAL") == rows
+    if query.always_one:
+        return
+    if not query.group_by:
+        assert few_summaries(client, dataclasses.replace(query, newest_first=True)) == rows[::-1]
+    place = random.randrange(len(rows) + 1)
+    behind = query.place_of(*rows[place - 1][:3]) if place else None
+    limit = random.randint(1, 3)
+    page = few_summaries(client, dataclasses.replace(query, after=behind, limit=limit))
+    assert page == rows[place : place + limit]
+
+
 @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 @given(questions(), st.randoms(use_true_random=False))
 def test_any_query_answers_what_the_shards_say(client, question, random) -> None:
@@ -282,5 +297,6 @@ def test_any_query_answers_what_the_shards_say(client, question, random) -> None
     expected = oracle(shards, query)
     found = {(tuple(row.window), row.customer, row.groups): dict(row.values) for row in summaries(client, query)}
     assert found == expected
+    check_pages(client, query, random)
     if query.event_time_window is None and not query.cuts:  # the view has neither
         assert ask_view(client, query) == cut_to_range(expected, query)

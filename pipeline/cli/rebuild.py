@@ -17,7 +17,7 @@ import typer
 
 from pipeline import wiring
 from pipeline.cli.progress import progress
-from pipeline.errors import MeterlineError, Refusal
+from pipeline.errors import MeterlineError
 
 if TYPE_CHECKING:
     from pipeline.domain.generations import Generation
@@ -75,17 +75,9 @@ def rebuild(
         with muster(one) as crew:
             steps.switch(ground, one, crew, watch)
     else:
-        one = steps.begin(ground, settings.rules.version)
+        one = steps.begin(ground, settings.rules.version, watch)
         with muster(one) as crew:
-            steps.catch_up(ground, one, crew, watch)
-            comparison = steps.compared(ground, one, crew, watch)
-            _print_comparison(comparison)
-            if not comparison.equal and not watch.agree(comparison):
-                raise Refusal(
-                    f"generation {one.number} is built and differs: nothing was switched over. `meterline rebuild"
-                    f" --accept-differences` does; `meterline generations drop {one.number}` throws it away"
-                )
-            steps.switch(ground, one, crew, watch)
+            steps.build(ground, one, crew, watch)
     _clear(settings)
     typer.echo(f"generation {one.number} is live")
 
@@ -218,14 +210,13 @@ class _Watch:
             typer.echo(f"{description}: {time.monotonic() - began_s:.1f} s", err=True)
 
     def agree(self, comparison: Comparison) -> bool:
+        from pipeline.cli.comparing import write
+
+        write(comparison)
+        if comparison.equal:
+            return True
         if self._accept:
             return True
         if not sys.stdin.isatty():
             return False
         return typer.confirm(f"Switch over to generation {comparison.after.number} all the same?")
-
-
-def _print_comparison(found: Comparison) -> None:
-    from pipeline.cli.comparing import write
-
-    write(found)

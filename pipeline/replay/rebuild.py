@@ -47,7 +47,7 @@ class Watch(Protocol):
         """A step begins; what it gives is told (done, total, note), with total 0 where nothing can be measured."""
 
     def agree(self, comparison: Comparison) -> bool:
-        """Whether to switch over, although the generations differ."""
+        """Whether to switch over to a generation that compares like this."""
 
 
 class Before(NamedTuple):
@@ -57,7 +57,7 @@ class Before(NamedTuple):
     sinks: int
 
 
-def begin(ground: Ground, fold: str) -> Generation:
+def begin(ground: Ground, fold: str, watch: Watch) -> Generation:
     """The generation to build: the one that is being built, else the next. Raises Refusal when it has other rules."""
     known = ground.known(fold)
     if known.building is None:
@@ -70,8 +70,20 @@ def begin(ground: Ground, fold: str) -> Generation:
             f"generation {one.number} is being built with the rules {one.fold}, and the settings say {fold}: set them"
             f" back to go on with it, or throw it away with `meterline generations drop {one.number}`"
         )
-    ground.prepare(one)
+    with watch.step(f"generation {one.number}: its topics and tables"):
+        ground.prepare(one)
     return one
+
+
+def build(ground: Ground, one: Generation, crew: Crew, watch: Watch) -> None:
+    """Fold, compare, and switch over. Raises Refusal when the generations differ and nobody agrees to that."""
+    catch_up(ground, one, crew, watch)
+    if not watch.agree(compared(ground, one, crew, watch)):
+        raise Refusal(
+            f"generation {one.number} is built and differs: nothing was switched over. `meterline rebuild"
+            f" --accept-differences` does; `meterline generations drop {one.number}` throws it away"
+        )
+    switch(ground, one, crew, watch)
 
 
 def unfinished(ground: Ground) -> Generation | None:
@@ -146,6 +158,7 @@ def switch(ground: Ground, one: Generation, crew: Crew, watch: Watch) -> None:
     ground.show(one)
     with watch.step("regular processes take over"):
         _await_taken_over(ground, one, before, crew)
+        crew.leave()
 
 
 def _regulars(ground: Ground, one: Generation) -> Before:

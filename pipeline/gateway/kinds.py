@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any, Protocol
 
 from pipeline.domain.checks import FORBIDDEN
@@ -17,7 +17,8 @@ INTEGER_BOUND = 2**53 - 1
 """Beyond it JSON numbers are not exact everywhere."""
 
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})", re.ASCII)
-_DECIMAL = re.compile(r"-?[0-9]{1,26}(?:\.[0-9]{1,30})?", re.ASCII)
+_DECIMAL = re.compile(r"-?[0-9]{1,26}(?:\.[0-9]{1,30})?(?:[eE][+-]?[0-9]{1,2})?", re.ASCII)
+_EXACT = Context(prec=160)
 _UNSEEN = re.compile(f"[{FORBIDDEN}]")
 _UNSEEN_IN_PROSE = re.compile("[" + FORBIDDEN.replace("\x00-\x1f", "\x00-\x08\x0b\x0c\x0e-\x1f") + "]")
 
@@ -94,7 +95,10 @@ class Integer:
 
 @dataclass(frozen=True, slots=True)
 class DecimalText:
-    """An exact decimal with at most ``places`` digits after the point. ``number`` says that JSON writes it unquoted."""
+    """An exact decimal with at most ``places`` digits after the point. ``number`` says that JSON writes it unquoted.
+
+    An exponent is read too: the SDK writes Decimal("0.000000000125") as 1.25E-10.
+    """
 
     places: int
     low: Decimal = Decimal(0)
@@ -106,7 +110,8 @@ class DecimalText:
         if not isinstance(text, str) or not _DECIMAL.fullmatch(text):
             raise invalid(name, f"Invalid decimal: {shown_given(raw)}. {name} is {self._allowed()}.")
         value = Decimal(text)
-        if len(text.partition(".")[2].rstrip("0")) > self.places or not self.low <= value <= self.high:
+        exponent = value.normalize(_EXACT).as_tuple().exponent
+        if not isinstance(exponent, int) or -exponent > self.places or not self.low <= value <= self.high:
             raise invalid(name, f"Invalid decimal: {shown_given(raw)}. {name} is {self._allowed()}.")
         return value
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 
 import pytest
@@ -16,7 +17,7 @@ SUM = {"formula": "sum"}
 @pytest.fixture(scope="module")
 def home(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayHome]:
     directory = tmp_path_factory.mktemp("meters")
-    with GatewayHome(stack, f"t_{directory.name}".replace("-", "_").lower()[:40], directory) as home:
+    with GatewayHome(stack, f"t{secrets.token_hex(6)}", directory) as home:
         home.start()
         yield home
 

@@ -83,8 +83,9 @@ def permission(operation: Operation) -> str:
 
 
 def fields_of(operation: Operation) -> dict[str, Field]:
-    """Every parameter but those of the path."""
-    return {**operation.fields, **EXPAND} if operation.face == "v1" else dict(operation.fields)
+    """Every parameter but those of the path. DELETE takes ``expand`` too, but Stripe does not say so."""
+    expands = operation.face == "v1" and operation.method != "DELETE"
+    return {**operation.fields, **EXPAND} if expands else dict(operation.fields)
 
 
 def _operation(operation: Operation) -> dict[str, Any]:

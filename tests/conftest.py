@@ -27,13 +27,43 @@ class Stack:
     clickhouse: str
 
 
+IN_CONTAINERS = os.environ.get("METERLINE_TEST_STACK") == "containers"
+collect_ignore = [] if IN_CONTAINERS else ["containers"]
+
+
+def pytest_report_header() -> str:
+    if IN_CONTAINERS:
+        return "on containers: tests/containers, and every test that reaches Kafka or ClickHouse through `stack`"
+    return "without tests/containers, which need a container engine: `make test-containers` runs them"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On containers, leave out what would be the same again: tests that know nothing of where services come from."""
+    if not IN_CONTAINERS:
+        return
+    same = [item for item in items if not _meets_containers(item)]
+    config.hook.pytest_deselected(items=same)
+    items[:] = [item for item in items if item not in set(same)]
+
+
+def _meets_containers(item: pytest.Item) -> bool:
+    return "containers" in item.path.parts or "stack" in getattr(item, "fixturenames", ())
+
+
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
     """A broker and a ClickHouse endpoint for the whole run; no worker and no sink.
 
     METERLINE_TEST_STACK="host:port http://host:port" names a Kafka and a ClickHouse that run already: tests have
-    namespaces of their own there, so one pair serves many runs.
+    namespaces of their own there, so one pair serves many runs. METERLINE_TEST_STACK=containers starts a pair in
+    containers.
     """
+    if IN_CONTAINERS:
+        from tests.containers.pair import started_pair
+
+        with started_pair() as addresses:
+            yield Stack(*addresses)
+        return
     if given := os.environ.get("METERLINE_TEST_STACK"):
         yield Stack(*given.split())
         return

@@ -21,6 +21,7 @@ from pipeline.gateway.keys import KeyRing
 from pipeline.gateway.live import LiveGeneration
 from pipeline.gateway.page import page
 from pipeline.gateway.parts import GatewaySettings, Parts
+from pipeline.gateway.questions import Questions
 from pipeline.gateway.recent import RecentEvents
 from pipeline.gateway.relay import Relay
 from pipeline.gateway.reports import Reports
@@ -54,6 +55,7 @@ def assemble(settings: GatewaySettings, codec: Codec) -> Parts:
     live = LiveGeneration(
         GenerationLedger(settings.kafka, settings.namespace, codec), settings.namespace, settings.rules
     )
+    questions = Questions(settings.clickhouse, lambda: live.topics)
     return Parts(
         settings=settings,
         codec=codec,
@@ -66,6 +68,7 @@ def assemble(settings: GatewaySettings, codec: Codec) -> Parts:
         core_events=core_events,
         reports=reports,
         live=live,
+        questions=questions,
         recent=RecentEvents(),
         recent_adjustments=RecentAdjustments(),
         services=(
@@ -74,6 +77,7 @@ def assemble(settings: GatewaySettings, codec: Codec) -> Parts:
             Journal(journal),
             live,
             catalog,
+            questions,
             core_events,
             Relay(settings.kafka, topics, codec),
             Webhooks(settings.webhooks, settings.kafka, topics, codec),

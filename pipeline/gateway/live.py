@@ -42,6 +42,11 @@ class LiveGeneration:
         return self._topics.journal
 
     @property
+    def topics(self) -> Topics | None:
+        """The names as the live generation sees them; None while it is not known."""
+        return self._topics
+
+    @property
     def rules(self) -> FoldRules:
         return self._rules
 

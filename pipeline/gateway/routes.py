@@ -15,6 +15,7 @@ from pipeline.gateway import (
     reference,
     sessions,
     stream,
+    summaries,
 )
 from pipeline.gateway.operations import Operation, Schema
 
@@ -24,6 +25,7 @@ MODULES: tuple[ModuleType, ...] = (
     sessions,
     stream,
     adjustments,
+    summaries,
     plans,
     products,
     core_events,

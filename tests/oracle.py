@@ -122,9 +122,9 @@ def specified(journal: Iterable[Read], rules: FoldRules, partitions: int) -> tup
     return world, states
 
 
-def published(kafka: str, namespace: str) -> World:
-    """What the worker published so far."""
-    codec, topics, world = Codec(), Topics(namespace), World()
+def published(kafka: str, namespace: str, topics: Topics | None = None) -> World:
+    """What the worker published so far; ``topics``: that of another generation than the first."""
+    codec, topics, world = Codec(), topics or Topics(namespace), World()
     for read in read_topic(kafka, topics.summaries):
         world.keep_shard(codec.decode_shard(read.value))
     for read in read_topic(kafka, topics.dispositions):

@@ -78,8 +78,9 @@ class SinkProcess:
 class SinkGroup:
     """How far the sinks of a namespace have come, by their group's offsets."""
 
-    def __init__(self, kafka: str, namespace: str) -> None:
-        self.topics = Topics(namespace)
+    def __init__(self, kafka: str, namespace: str, topics: Topics | None = None) -> None:
+        """``topics``: of another generation than the first."""
+        self.topics = topics or Topics(namespace)
         self._consumer = Consumer(
             {
                 "bootstrap.servers": kafka,

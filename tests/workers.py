@@ -135,17 +135,22 @@ class Deployment:
             **{f"METERLINE_{name}": text for name, text in environ.items()},
         }
         self.rules: FoldRules = Settings.load(mine).rules
-        self._environ = {name: text for name, text in os.environ.items() if not name.startswith("METERLINE_")} | mine
+        self.environ = {name: text for name, text in os.environ.items() if not name.startswith("METERLINE_")} | mine
         self._started: list[WorkerProcess] = []
         self._client = AdminClient({"bootstrap.servers": kafka, "log_level": 0})
-        self._consumer = Consumer(
-            {
-                "bootstrap.servers": kafka,
-                "group.id": self.topics.worker_group,
-                "enable.auto.commit": False,
-                "log_level": 0,
-            }
-        )
+        self._consumer = self._new_consumer()
+
+    def _new_consumer(self) -> Consumer:
+        group = self.topics.worker_group
+        quiet = {"enable.auto.commit": False, "log_level": 0}
+        return Consumer({"bootstrap.servers": self.kafka, "group.id": group, **quiet})
+
+    def follow(self, topics: Topics) -> None:
+        """From now on look at the workers of another generation."""
+        if topics != self.topics:
+            self.topics = topics
+            self._consumer.close()
+            self._consumer = self._new_consumer()
 
     def __enter__(self) -> Self:
         self.home.mkdir(parents=True, exist_ok=True)
@@ -163,7 +168,7 @@ class Deployment:
     def worker(self, name: str, **environ: str) -> WorkerProcess:
         """Start a worker. One of the same name finds the state that the one before left behind."""
         more = {f"METERLINE_{setting}": text for setting, text in environ.items()}
-        worker = WorkerProcess(name, self.home / name, self._environ | more, self.home / f"{name}.log")
+        worker = WorkerProcess(name, self.home / name, self.environ | more, self.home / f"{name}.log")
         self._started = [*(one for one in self._started if one.name != name), worker]
         return worker
 

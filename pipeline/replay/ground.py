@@ -34,8 +34,8 @@ class Ground:
     def prepare(self, generation: Generation) -> None:
         """Topics, groups and tables of a generation, those that are missing. Can be repeated."""
         admin.create(self.kafka, self.namespace, generation.partitions, self.replication, generation)
-        for _ in migrate(self.server):
-            pass  # whoever lost the database gets it back on the way
+        if self.shown() is None:
+            list(migrate(self.server))  # whoever lost the database gets it back on the way
         with translated(self.server), connect(self.server) as client:
             sql.create_tables(client, generation.number)
 

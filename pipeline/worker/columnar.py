@@ -21,6 +21,7 @@ import polars as pl
 
 from pipeline.codec.columns import decode_events
 from pipeline.codec.dimensions import dimensions_of
+from pipeline.codec.murmur import home_partitions
 from pipeline.domain import outcomes
 from pipeline.domain.checks import FORBIDDEN, check_content
 from pipeline.domain.events import Cancellation, Disposition, MeterEvent
@@ -29,7 +30,6 @@ from pipeline.domain.limits import CUSTOMER_CHARS_MAX, EVENT_NAME_CHARS_MAX, IDE
 from pipeline.stream.batch import RecordBatch
 from pipeline.worker import layout
 from pipeline.worker.grouping import enter_tallies
-from pipeline.worker.murmur import home_partitions
 
 if TYPE_CHECKING:
     from pipeline.worker.partition import Partition

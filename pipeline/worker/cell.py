@@ -15,11 +15,13 @@ class Cell:
     batch, written, and never touched again. This is the hot loop.
     """
 
-    __slots__ = ("dirty", "packed", "pages", "stale", "tail", "tally")
+    __slots__ = ("cut", "dirty", "packed", "pages", "stale", "tail", "tally")
 
     def __init__(self, packed: bytes = b"", tail: bytes = b"") -> None:
         self.packed = packed
         """``layout.pack_tally``, or empty for a new tally; out of date once ``tally`` is there."""
+        self.cut = packed
+        """``packed`` as it was cut last, which is what the partition's digest knows of it."""
         self.tally: Tally | None = None
         self.tail = tail
         self.pages: list[tuple[int, bytes]] = []

@@ -7,6 +7,7 @@ import json
 from collections import defaultdict
 from typing import Any, NamedTuple
 
+from pipeline.codec.digests import Digest, Hashes, hash_shards
 from pipeline.codec.records import Codec
 from pipeline.domain import outcomes
 from pipeline.domain.events import Cancellation, Disposition, MeterEvent
@@ -79,6 +80,8 @@ class Partition:
         self.dispositions: list[Disposition] = []
         self._dead_letters: list[DeadLetter] = []
         self._reroutes: list[tuple[bytes, bytes]] = []
+        self.digest = Digest()
+        """Of the last shard of every tally that there ever was: those that became garbage stay in it."""
         self.state = StoredState(store, codec.decode_accepted_event)
         self.sweep = Sweep(self.state, journal.rules, 0, 0)
         packed = store.get(layout.META)
@@ -90,8 +93,11 @@ class Partition:
         for name in mine:
             if mine[name] != its[name]:
                 raise Refusal(_OTHER_ORIGIN[name].format(mine=mine[name], its=its[name], path=self.store.path))
+        if "digest" not in meta:
+            raise Refusal(f"the store {self.store.path} was written before digests were kept; {_RESET}")
         self.next_offset = self.cursor = meta["cursor"]
         self.state.clock_ms = meta["clock_ms"]
+        self.digest = Digest.read(meta["digest"])
         self.sweep.ledger_mark, self.sweep.tally_mark = meta["ledger_mark"], meta["tally_mark"]
         accounts = {name: [records, int(value)] for name, (records, value) in meta["accounts"].items()}
         self.state.accounts = defaultdict(lambda: [0, 0], accounts)
@@ -141,6 +147,7 @@ class Partition:
         self.sweep.advance(2 + 2 * self.records_held // layout.BODIES_PER_PAGE, self.cursor)
         self._cutting = self.next_offset
         state_cut = self.state.cut()
+        self.digest = self.digest.plus(self._hashes(state_cut.tallies)).minus(self._hashes(state_cut.earlier))
         cut = PartitionCut(
             self.journal.partition,
             self.next_offset,
@@ -154,11 +161,16 @@ class Partition:
         self.records_held = 0
         return cut
 
+    def _hashes(self, tallies: list[ChangedTally]) -> Hashes:
+        rows = b"".join([packed for _, packed in tallies])
+        return hash_shards([key[1:] for key, _ in tallies], rows, self.journal.partition)
+
     def _meta(self) -> bytes:
         meta = {
             "origin": dataclasses.asdict(self.origin),
             "cursor": self.next_offset,
             "clock_ms": self.state.clock_ms,
+            "digest": str(self.digest),
             "ledger_mark": self.sweep.ledger_mark,
             "tally_mark": self.sweep.tally_mark,
             "accounts": {name: [records, str(value)] for name, (records, value) in self.state.accounts.items()},

@@ -30,6 +30,8 @@ class Cut(NamedTuple):
 
     writes: tuple[dict[bytes, bytes | None], ...]
     tallies: list[ChangedTally]
+    earlier: list[ChangedTally]
+    """Those of them that were cut before, as they were then."""
 
 
 class StoredState:
@@ -290,7 +292,7 @@ class StoredState:
         """Take all that changed. At most one cut at a time: the one before must have been written."""
         assert not self._cutting, "a cut while another is being written"
         writes: dict[bytes, bytes | None] = {}
-        tallies = []
+        tallies, earlier = [], []
         for key in self.dirty:
             cell = self.cells[key]
             if cell.stale:
@@ -299,6 +301,9 @@ class StoredState:
             if cell.tally is not None:
                 cell.packed, cell.tally = layout.pack_tally(cell.tally), None
             packed = cell.packed
+            if cell.cut:
+                earlier.append((key, cell.cut))
+            cell.cut = packed
             tallies.append((key, packed))
             writes[key] = packed + cell.tail
             if cell.pages:
@@ -311,7 +316,7 @@ class StoredState:
         self._small, self.dirty = {}, []
         pages = self._body_pages()
         self._cutting, self._cutting_ledger = writes, ledger
-        return Cut((ledger, writes, dict(pages)), tallies)
+        return Cut((ledger, writes, dict(pages)), tallies, earlier)
 
     def _body_pages(self) -> list[tuple[bytes, bytes | None]]:
         offsets = sorted(self._cutting_bodies)  # nearly in order already

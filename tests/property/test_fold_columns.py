@@ -11,6 +11,7 @@ import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from pipeline.codec.digests import Digest, hash_shards, key_bytes, row_bytes
 from pipeline.codec.records import Codec
 from pipeline.domain.events import Cancellation, CancellationRange, Disposition, MeterEvent, SummaryShard
 from pipeline.domain.fold import Journal, Record, Undecodable, step
@@ -188,6 +189,8 @@ def test_invariant_1_any_cut_of_a_partition_gives_the_specified_answers(seed: in
         partition.close()
     assert dispositions == {(one.offset, one.decided_offset): one for one in decided}
     assert sorted(published.values()) == shards
+    keys, rows = [key_bytes(one.key) for one in shards], b"".join(row_bytes(one) for one in shards)
+    assert partition.digest == Digest().plus(hash_shards(keys, rows, 0))
     assert {name: account for name, account in partition.state.accounts.items() if account != [0, 0]} == {
         name: account for name, account in state.accounts.items() if account != [0, 0]
     }

@@ -27,7 +27,7 @@ from pipeline.gateway.relay import Relay
 from pipeline.gateway.reports import Reports
 from pipeline.gateway.request_log import RequestLog
 from pipeline.gateway.routes import OPERATIONS, SHAPES
-from pipeline.gateway.server import BoundedProtocol, bound, connections_within_limits, serve
+from pipeline.gateway.server import bound, serve
 from pipeline.gateway.tokens import Tokens
 from pipeline.gateway.watch import Watch
 from pipeline.gateway.webhooks import Webhooks
@@ -104,6 +104,5 @@ def run(settings: GatewaySettings, codec: Codec) -> int:
     parts = assemble(settings, codec)
     parts.document, parts.page = encode(openapi(OPERATIONS, SHAPES)), page(OPERATIONS).encode()
     app = App(parts, OPERATIONS, settings.requests_max, RequestLog(), metrics_port)
-    BoundedProtocol.connections_max = connections_within_limits()
     _log.info("listening on http://%s:%s, metrics on port %s", host, port, metrics_port)
     return serve(app, sockets)

@@ -15,7 +15,6 @@ import resource
 import signal
 import socket
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -36,7 +35,7 @@ HEAD_BYTES_MAX = 16 * 1024
 WIRE_BYTES_MAX = 8 * 1024 * 1024
 """Of one request as it comes: a body of the greatest size in chunks of one byte. More is no body but an attack."""
 STOP_WITHIN_S = 7
-SPARE_FILES = 24
+SPARE_FILES = 16
 """Open files kept back from connections: sockets to brokers come and go."""
 CONNECTIONS_MAX = 10_000
 
@@ -58,15 +57,13 @@ class _Refused(Exception):  # httptools stops at any exception of a callback
 class BoundedProtocol(HttpToolsProtocol):
     """One connection. ``overdue`` is asked every half second by the server."""
 
-    connections_max = CONNECTIONS_MAX
-
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._problem: Problem | None = None
         self._in_head = True
         self._head_bytes = self._wire_bytes = 0
         self._deadline_s = self.loop.time() + HEAD_WITHIN_S
-        if len(self.connections) > self.connections_max:
+        if len(self.connections) > CONNECTIONS_MAX or _hardly_fits(transport):
             self._refuse(unavailable(1, "Too many connections are open. Nothing was done: try again in a moment."))
 
     def data_received(self, data: bytes) -> None:
@@ -225,8 +222,10 @@ def bound(host: str, port: int) -> socket.socket:
     return listener
 
 
-def connections_within_limits() -> int:
-    """How many connections leave enough open files for everything else."""
+def _hardly_fits(transport: asyncio.Transport) -> bool:
+    """Whether this connection is one of the last open files that the process may have. A new one has the lowest free
+    number, so its own number tells how many there are.
+    """
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    used = sum(1 for _ in Path("/proc/self/fd").iterdir())
-    return max(4, min(CONNECTIONS_MAX, most - used - SPARE_FILES))
+    number: int = transport.get_extra_info("socket").fileno()
+    return number >= most - SPARE_FILES

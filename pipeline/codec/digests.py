@@ -43,7 +43,7 @@ WORDS: tuple[tuple[str, int], ...] = (
 )
 """The numbers of a shard in the order of a packed row, with their 64-bit words, big-endian, the highest first."""
 
-_ROW = struct.Struct(">qQ32s16s16sqqq16sqq16s")
+_ROW = struct.Struct(">qq32s16s16sqqq16sqq16s")
 ROW_BYTES = _ROW.size
 assert 8 * sum(words for _, words in WORDS) == ROW_BYTES
 

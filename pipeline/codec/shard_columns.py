@@ -4,6 +4,7 @@ strict path (records.py), which defines what is right.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -39,9 +40,11 @@ def decode_shards(codec: Codec, values: Sequence[bytes | None]) -> list[PackedSh
 def _strict(codec: Codec, value: bytes | None) -> PackedShard | UndecodableRecord:
     try:
         one = codec.decode_shard(value)
+        return PackedShard(digests.key_bytes(one.key), one.shard, digests.row_bytes(one))
     except UndecodableRecord as error:
         return error
-    return PackedShard(digests.key_bytes(one.key), one.shard, digests.row_bytes(one))
+    except (OverflowError, struct.error):
+        return UndecodableRecord("out_of_range", "a number of more digits than any shard has")
 
 
 def _plain(values: Sequence[bytes | None], prefixes: Sequence[bytes]) -> list[tuple[int, PackedShard]]:
@@ -58,8 +61,9 @@ def _plain(values: Sequence[bytes | None], prefixes: Sequence[bytes]) -> list[tu
         name: walk.decimal(size // 8, VALUE_PRECISION * size // 16)[:, ::-1] if size else walk.long()[:, None]
         for name, size in NUMBERS
     }
-    plain = walk.finish() & canonical
     matrix: npt.NDArray[np.int64] = np.concatenate([words[name] for name, _ in digests.WORDS], axis=1)
+    # Where nothing counts the rest means nothing, and the strict path says so.
+    plain = walk.finish() & canonical & ((matrix[:, 1] != 0) | ~matrix[:, 2:].any(axis=1))
     rows, buffer = matrix.astype(">i8").tobytes(), chunk.buffer
     size = digests.ROW_BYTES
     spans = [ends.tolist() for span in (event_names, customers, dimensions) for ends in span]
@@ -69,12 +73,21 @@ def _plain(values: Sequence[bytes | None], prefixes: Sequence[bytes]) -> list[tu
     ):
         if ok:
             name_start, name_end, customer_start, customer_end, start, end = ends
-            key = b"%b%b\0%b\0%b%b" % (
-                b"1" if mode else b"0",
-                buffer[name_start:name_end],
-                buffer[customer_start:customer_end],
-                minutes[at * 8 : at * 8 + 8],
-                buffer[start:end],
-            )
+            names = b"%b\0%b\0" % (buffer[name_start:name_end], buffer[customer_start:customer_end])
+            pairs = buffer[start:end]
+            if not (_is_text(names) and _is_text(pairs)):
+                continue
+            key = b"%b%b%b%b" % (b"1" if mode else b"0", names, minutes[at * 8 : at * 8 + 8], pairs)
             found.append((place, PackedShard(key, shard, rows[at * size : at * size + size])))
     return found
+
+
+def _is_text(encoded: bytes) -> bool:
+    """Whether this is UTF-8."""
+    if encoded.isascii():
+        return True
+    try:
+        encoded.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

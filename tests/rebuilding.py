@@ -94,6 +94,8 @@ class Site:
         self.traffic = Traffic(stack.kafka, deployment.topics, PARTITIONS, seed=11)
         self.ledger = GenerationLedger({"bootstrap.servers": stack.kafka}, self.namespace, Codec())
         self._commands: list[Command] = []
+        self._sent = [0]
+        """How many events of WATCHED there are."""
         self._sinks: list[SinkProcess] = []
         self.worker = deployment.worker("worker")
         self.sink = self.start_sink()
@@ -175,8 +177,7 @@ class Site:
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
         """Send events of WATCHED all the time and read their sums: they never shrink and never exceed what was sent."""
-        stop, faults = threading.Event(), list[str]()
-        sent = [0]
+        stop, faults, sent = threading.Event(), list[str](), self._sent
         threads = [
             threading.Thread(target=self._send_watched, args=(stop, sent, faults)),
             threading.Thread(target=self._read_watched, args=(stop, sent, faults)),

@@ -11,6 +11,7 @@ What is compared is what a reader can see: a tally with nothing in it is as good
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -21,12 +22,16 @@ from clickhouse_connect.driver.client import Client
 from pipeline.clickhouse import tables
 from pipeline.clickhouse.connection import Server, connect, translated
 from pipeline.domain.generations import Generation
-from pipeline.replay.coverage import Coverage, Cursors
+from pipeline.replay.coverage import LOOK_EVERY_S, Coverage, Cursors
 
 SLICES_OF_ROWS = 2_000_000
 """Rows of both sides that one query groups at a time: what it holds in memory."""
 SETTLED_WITHIN_S = 90.0
 """A tally that has not stood still for the length of a query by then is left out, and counted."""
+LOOKS_PER_CUT = 8
+"""A tally that moves all the time is soon met with the same version on both sides, if one looks often enough."""
+QUICK_ROWS = 1_000_000
+"""Of more, a look takes longer than to find a new cut."""
 DIFFERENCES_KEPT = 10_000
 
 _KEY = "livemode, event_name, customer, window_start, dimensions, shard"
@@ -66,11 +71,11 @@ FROM
     FROM
     (
         SELECT 1 AS side, partition, offset, decided_offset,
-            concat(record, ' ', disposition, if(isNull(reason), '', concat(' (', reason, ')'))) AS word
+            concat(record, ' ', disposition, ifNull(concat(' (', reason, ')'), '')) AS word
         FROM {before} FINAL
         UNION ALL
         SELECT 2 AS side, partition, offset, decided_offset,
-            concat(record, ' ', disposition, if(isNull(reason), '', concat(' (', reason, ')'))) AS word
+            concat(record, ' ', disposition, ifNull(concat(' (', reason, ')'), '')) AS word
         FROM {after} FINAL
     )
     GROUP BY partition, offset
@@ -158,20 +163,25 @@ def compare(
     """
     found = Comparison(before, after)
     deadline = time.monotonic() + SETTLED_WITHIN_S
-    left: set[Key] | None = None
+    left: set[Key] = set()
     with translated(server), connect(server) as client:
         found.tallies = _rows(client, after.number)
-        slices = 1 + (_rows(client, before.number) + found.tallies) // SLICES_OF_ROWS
-        while left is None or left:
-            cut = _cut(sides, meanwhile)
+        rows = _rows(client, before.number) + found.tallies
+        slices = 1 + rows // SLICES_OF_ROWS
+        looks = LOOKS_PER_CUT if rows < QUICK_ROWS else 1
+        cut: Cursors = {}
+        for look in itertools.count():
+            if look % looks == 0:
+                cut = _cut(sides, meanwhile)
             moved: set[Key] = set()
             for row in _pairs(client, before.number, after.number, slices, meanwhile):
-                if left is None or row.key in left:
+                if look == 0 or row.key in left:
                     _judge(row, cut, found, moved)
             left = moved
             told(len(left))
-            if time.monotonic() > deadline:
+            if not left or time.monotonic() > deadline:
                 break
+            time.sleep(LOOK_EVERY_S)
         found.moving = len(left)
         found.dispositions = _dispositions(client, before.number, after.number, _cut(sides, meanwhile))
     return found

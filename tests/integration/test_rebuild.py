@@ -25,9 +25,9 @@ def assert_live(place: Site, number: int) -> None:
 
 def test_rebuild_rollback_and_drop_under_load(stack: Stack, namespace: str, home: Path) -> None:
     """Three computations agree: the live one, the rebuilt one, and the specification's."""
-    with site(stack, namespace, home) as place, place.watched():
+    with site(stack, namespace, home) as place:
         place.traffic.send_each()
-        with sending(place.traffic, slices=8, things=60):
+        with place.watched(), sending(place.traffic, slices=8, things=60):
             rebuild = place.rebuild()
             assert rebuild.end() == 0
             assert "generation 2 equals generation 1" in rebuild.said
@@ -37,7 +37,7 @@ def test_rebuild_rollback_and_drop_under_load(stack: Stack, namespace: str, home
         topics = published(stack.kafka, namespace, Topics(namespace, 2))
         assert (topics.shards, topics.dispositions) == (live.shards, live.dispositions)
 
-        with sending(place.traffic, slices=3):
+        with place.watched(), sending(place.traffic, slices=3):
             back = place.command("generations", "rollback", "--processes", "1")
             assert back.end() == 0
             assert_live(place, 1)

@@ -26,10 +26,12 @@ _V2_CODES = {
     403: "insufficient_permissions",
     404: "not_found",
     405: "method_not_allowed",
+    408: "request_timeout",
     409: "conflict",
     413: "request_too_large",
     415: "unsupported_media_type",
     429: "rate_limit",
+    431: "request_head_too_large",
     503: "service_unavailable",
 }
 """v2 always has a code; these stand where nothing said which."""

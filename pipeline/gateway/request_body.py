@@ -88,12 +88,12 @@ def _decompressed(body: bytes) -> bytes:
 
 
 def _too_large() -> Problem:
-    # What the client still sends would be taken for the next request: the connection ends here.
+    # The connection stays: a client that hears of its end while it still sends may never read why. What it sends is
+    # dropped as it comes, and bounded by the server.
     return Problem(
         413,
         INVALID_REQUEST,
         f"The request's body is larger than {BODY_BYTES_MAX} bytes, which is the limit, also after decompression.",
-        headers={"connection": "close"},
     )
 
 

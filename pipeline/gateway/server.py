@@ -60,6 +60,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._problem: Problem | None = None
+        self.url = b""
         self._in_head = True
         self._head_bytes = self._wire_bytes = 0
         self._deadline_s = self.loop.time() + HEAD_WITHIN_S
@@ -144,12 +145,18 @@ class BoundedProtocol(HttpToolsProtocol):
             raise _Refused(self._problem)
 
     def _refuse(self, problem: Problem) -> None:
-        """Answer, if nothing of an answer has been sent, and close."""
+        """Answer, if that is still possible, and close."""
         self._problem = problem
         cycle = self.cycle
         under_way = cycle is not None and not cycle.response_complete
-        if not (under_way and cycle.response_started) and not self.transport.is_closing():
-            self.transport.write(_rendered(problem))
+        if under_way and self._in_head:
+            # A request that stands behind another one: that one is still answered, and is the last.
+            cycle.keep_alive = False
+            self.flow.pause_reading()
+            return
+        answered = cycle is not None and cycle.response_started and not self._in_head
+        if not answered and not self.transport.is_closing():
+            self.transport.write(_rendered(problem, "v2" if self.url.startswith(b"/v2/") else "v1"))
         if under_way:
             cycle.disconnected = True
             cycle.message_event.set()
@@ -160,8 +167,8 @@ def _head_too_large() -> Problem:
     return Problem(431, INVALID_REQUEST, f"The request's head is larger than {HEAD_BYTES_MAX} bytes.")
 
 
-def _rendered(problem: Problem) -> bytes:
-    body = encode(problem.body("v1"))
+def _rendered(problem: Problem, face: str) -> bytes:
+    body = encode(problem.body(face))
     lines = [f"HTTP/1.1 {problem.status} {_REASONS[problem.status]}", f"request-id: {request_id()}"]
     lines += [f"{name}: {text}" for name, text in (problem.headers or {}).items()]
     lines += ["content-type: application/json", f"content-length: {len(body)}", "connection: close", "", ""]

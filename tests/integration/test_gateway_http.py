@@ -186,6 +186,12 @@ def test_pipelined_requests_are_answered_in_order(gateway: GatewayProcess) -> No
     assert statuses_in(answer) == [200, 200, 404]
 
 
+def test_a_bad_request_behind_a_good_one_does_not_cost_the_good_ones_answer(gateway: GatewayProcess, key: str) -> None:
+    body = b"display_name=First&event_name=first&default_aggregation[formula]=sum"
+    good = post(key, body, FORM, f"Content-Length: {len(body)}")
+    assert statuses_in(said_to(gateway, good + b"GET / HTTP/1.1\nHost: a\n\n")) == [200]
+
+
 def test_s12_a_large_head_is_refused(gateway: GatewayProcess) -> None:
     fits = b"X: " + b"a" * (server.HEAD_BYTES_MAX - 200) + b"\r\nConnection: close\r\n"
     assert status_of(said_to(gateway, GET[:-2] + fits + b"\r\n")) == 200
@@ -199,9 +205,17 @@ def test_s12_a_large_head_is_refused(gateway: GatewayProcess) -> None:
 
 
 def test_h4_a_gigabyte_is_refused_before_it_comes(gateway: GatewayProcess, key: str) -> None:
-    answer = said_to(gateway, post(key, b"a" * 1_000, FORM, f"Content-Length: {2**30}"))
-    assert status_of(answer) == 413
-    assert b"connection: close" in answer
+    with connected(gateway) as connection:
+        connection.sendall(post(key, b"a" * 1_000, FORM, f"Content-Length: {2**30}"))
+        assert status_of(connection.recv(65_536)) == 413
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            connection.sendall(b"a" * 64 * BODY_BYTES_MAX)
+
+
+def test_h4_an_honest_client_with_too_much_reads_why(gateway: GatewayProcess, key: str) -> None:
+    """It has sent all before it looks at the answer; then it may go on."""
+    large = post(key, b"a" * 3 * BODY_BYTES_MAX, FORM, f"Content-Length: {3 * BODY_BYTES_MAX}")
+    assert statuses_in(said_to(gateway, large + GET[:-2] + b"Connection: close\r\n\r\n")) == [413, 200]
 
 
 def test_h4_endless_chunks_are_cut(gateway: GatewayProcess, key: str) -> None:

@@ -1,0 +1,137 @@
+"""Endpoints as the settings say them, signatures, pauses, and catalog events: all that needs no server."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+import stripe
+
+from pipeline import wiring
+from pipeline.domain.catalog import ApiKey, Meter, PackageDimensions, Plan, Product
+from pipeline.domain.catalog_log import Applied
+from pipeline.domain.core_events import CoreEvent
+from pipeline.errors import SettingsError
+from pipeline.gateway.snapshots import event_of
+from pipeline.gateway.webhook_endpoints import Endpoint, read_endpoints
+from pipeline.gateway.webhooks import FIRST_PAUSE_S, LONGEST_PAUSE_S, pause_s, payload_of, signature
+from pipeline.settings import Settings
+
+SECRET = "whsec_0123456789abcdef"
+
+
+def test_endpoints_are_lines_of_url_secret_mode_and_types():
+    read = read_endpoints(
+        f"https://a.example/hook?x=1 {SECRET}; http://[::1]:8080/ {SECRET} live plan.*\n"
+        f"# one that rests: https://b.example {SECRET}\n\nhttps://c.example {SECRET} test plan.created product.*"
+    )
+    assert read == (
+        Endpoint("https://a.example/hook?x=1", SECRET),
+        Endpoint("http://[::1]:8080/", SECRET, True, ("plan.*",)),
+        Endpoint("https://c.example", SECRET, False, ("plan.created", "product.*")),
+    )
+    assert read_endpoints("") == ()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "https://a.example",
+        f"ftp://a.example {SECRET}",
+        f"//a.example {SECRET}",
+        f"https://user:word@a.example {SECRET}",
+        f"https://a.example/\u00e9 {SECRET}",
+        "https://a.example tooshort",
+        f"https://a.example {SECRET} Plan",
+        f"https://a.example {SECRET} plan.*.created",
+        f"https://a.example {SECRET}; https://a.example {SECRET}",
+        "; ".join(f"https://{number}.example {SECRET}" for number in range(17)),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_without_repeating_a_secret(said):
+    settings = Settings.load({"METERLINE_WEBHOOKS": said})
+    with pytest.raises(SettingsError, match="METERLINE_WEBHOOKS: expected") as refused:
+        wiring.webhook_endpoints(settings)
+    assert SECRET not in str(refused.value)
+    assert "tooshort" not in str(refused.value)
+    assert SECRET not in repr(settings)
+
+
+def test_an_endpoint_never_shows_its_secret():
+    endpoint = Endpoint("https://a.example", SECRET)
+    assert SECRET not in repr(endpoint)
+    assert "a.example" not in endpoint.name
+
+
+def test_wants():
+    event = CoreEvent("evt_1", "plan.created", 1, True, None, "{}")
+    for types, wanted in (
+        ((), True),
+        (("plan.*",), True),
+        (("plan.created",), True),
+        (("plan.c",), False),
+        (("*",), True),
+    ):
+        assert Endpoint("https://a.example", SECRET, None, types).wants(event) == wanted
+    assert Endpoint("https://a.example", SECRET, True).wants(event)
+    assert not Endpoint("https://a.example", SECRET, False).wants(event)
+
+
+def test_a_signature_is_that_of_the_sdk():
+    for body in (b"{}", '{"name":"Z\u00fcrich \U0001f6eb"}'.encode()):
+        made = signature(SECRET, body, 1_700_000_000)
+        assert made == stripe.WebhookSignature.generate_signature_header(body.decode(), SECRET, 1_700_000_000)
+
+
+def test_pauses_grow_to_six_hours():
+    for attempts in range(1, 100):
+        longest = min(FIRST_PAUSE_S * 4 ** (attempts - 1), LONGEST_PAUSE_S)
+        assert longest / 2 <= pause_s(attempts) <= longest
+
+
+METER = Meter(
+    id="mtr_test_1", livemode=False, created_ms=1_000, updated_ms=1_000, version=1, display_name="M", event_name="m",
+    formula="sum",
+)  # fmt: skip
+
+
+def test_the_same_change_is_the_same_event_whoever_makes_it():
+    first, second = (event_of(Applied(None, METER), lambda livemode, product: ()) for _ in range(2))
+    assert first == second
+    assert first.id.startswith("evt_test_")
+    later = event_of(Applied(METER, dataclasses.replace(METER, version=2, updated_ms=9_000)), lambda *_: ())
+    assert later.id != first.id
+    assert (later.type, later.created_ms) == ("billing.meter.updated", 9_000)
+
+
+def test_an_event_has_what_was_before_and_nothing_of_what_stayed():
+    after = dataclasses.replace(METER, version=2, updated_ms=9_000, deactivated_at_ms=9_000)
+    event = event_of(Applied(METER, after), lambda *_: ())
+    assert json.loads(event.data)["previous_attributes"] == {
+        "status": "active",
+        "status_transitions": {"deactivated_at": None},
+        "updated": 1,
+    }
+
+
+def test_sizes_keep_their_digits_on_the_way_out():
+    sizes = PackageDimensions("0.1", "1000000000.000000000001", "3", "2.5")
+    product = Product(id="p", livemode=True, created_ms=1, updated_ms=1, version=1, name="P", package_dimensions=sizes)
+    event = event_of(Applied(None, product), lambda *_: ())
+    assert b'"length":1000000000.000000000001' in payload_of(event)
+
+
+def test_what_is_made_anew_is_created_and_a_key_has_no_event():
+    gone = Plan(
+        id="p", livemode=True, created_ms=1, updated_ms=2, version=2, product="x", currency="usd", interval="day",
+        amount=1, deleted=True,
+    )  # fmt: skip
+    again = dataclasses.replace(gone, version=3, deleted=False)
+    assert event_of(Applied(gone, again), lambda *_: ()).type == "plan.created"
+    assert event_of(Applied(dataclasses.replace(gone, deleted=False), gone), lambda *_: ()).type == "plan.deleted"
+    key = ApiKey(
+        id="k", livemode=True, created_ms=1, updated_ms=1, version=1, name="", kind="secret", scopes=(), hash="",
+        hash_key="", hint="",
+    )  # fmt: skip
+    assert event_of(Applied(None, key), lambda *_: ()) is None

@@ -7,6 +7,7 @@ MeterlineError
 ├── Refusal             fail closed: going on would risk the numbers; the message names the command that mends it
 ├── PublishFailed       Kafka refused a record for good: nothing that depends on it may be committed
 ├── Unavailable         a dependency is away: try again
+│   └── Closed          a topic is on the move: try again in a moment
 └── Overloaded          too much is under way here: nothing was done, try again
 """
 
@@ -52,6 +53,10 @@ class Unavailable(MeterlineError):
     def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class Closed(Unavailable):
+    """A topic takes nothing for now, because it moves: nothing of this was written, or an earlier part of it."""
 
 
 class Overloaded(MeterlineError):

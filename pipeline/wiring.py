@@ -87,12 +87,12 @@ def await_kafka(settings: Settings) -> None:
 
 def publisher(settings: Settings, on_error: Callable[[DeliveryError], None] | None = None) -> Publisher:
     """Raises Unavailable when Kafka does not answer and Refusal when topics are missing, before anything is sent."""
-    from pipeline.kafka.producer import Publisher
+    from pipeline.kafka.moving import MovingPublisher
     from pipeline.kafka.reading import partitions_of
 
     for topic in (topics(settings).journal, topics(settings).adjustments):
         partitions_of(quiet_kafka(settings), topic)
-    return Publisher(quiet_kafka(settings), on_error)
+    return MovingPublisher(quiet_kafka(settings), settings.namespace, codec(settings), on_error)
 
 
 def ledger(settings: Settings) -> GenerationLedger:
@@ -116,6 +116,15 @@ def ground(settings: Settings) -> Ground:
     return Ground(
         quiet_kafka(settings), settings.namespace, settings.replication, clickhouse(settings), ledger(settings)
     )
+
+
+def snapshot_cursors(settings: Settings, number: int) -> Callable[[], Mapping[int, int]] | None:
+    """Tells by partition how far the snapshots of a generation reach; None where there is no snapshot store."""
+    from pipeline.replay.following import snapshots_of
+    from pipeline.worker.snapshots import Snapshots
+
+    url = snapshots_of(settings.snapshots, settings.namespace, number)
+    return Snapshots(url).newest_cursors if url else None
 
 
 def delete_snapshots(settings: Settings, number: int) -> None:

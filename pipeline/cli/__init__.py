@@ -16,7 +16,21 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from pipeline.cli import audit, demo, gateway, health, keys, operate, publish, query, rebuild, stack, status
+from pipeline.cli import (
+    audit,
+    charges,
+    demo,
+    gateway,
+    health,
+    journal,
+    keys,
+    operate,
+    publish,
+    query,
+    rebuild,
+    stack,
+    status,
+)
 from pipeline.errors import MeterlineError, Unavailable
 
 EXIT_FAILED = 1
@@ -119,11 +133,13 @@ app.command(rich_help_panel=_STACK)(stack.env)
 app.command(rich_help_panel=_USAGE)(publish.emit)
 app.command(rich_help_panel=_USAGE)(publish.adjust)
 app.command(rich_help_panel=_QUESTIONS)(query.query)
+app.command(rich_help_panel=_QUESTIONS)(charges.charges)
 app.command(rich_help_panel=_QUESTIONS)(query.explain)
 app.command(rich_help_panel=_QUESTIONS)(audit.audit)
 app.command(rich_help_panel=_QUESTIONS)(operate.tail)
 app.command(rich_help_panel=_DERIVED)(rebuild.rebuild)
 app.add_typer(rebuild.generations, name="generations", rich_help_panel=_DERIVED)
+app.add_typer(journal.journal, name="journal", rich_help_panel=_DERIVED)
 app.add_typer(operate.worker, name="worker", rich_help_panel=_PARTS)
 app.command(rich_help_panel=_PARTS)(operate.sink)
 app.command(rich_help_panel=_PARTS)(gateway.gateway)

@@ -64,21 +64,21 @@ def rebuild(
 
     settings = wiring.load_settings()
     wiring.await_kafka(settings)
-    ground, watch = wiring.ground(settings), _Watch(accept_differences)
-    muster = _muster(settings, processes)
+    ground, watch = wiring.ground(settings), Watching(accept_differences)
+    crew_of = muster(settings, processes)
     if tables:
         _fill_tables(settings)
         return
     one = steps.unfinished(ground)
     if one is not None:
         typer.echo(f"generation {one.number} is live already, and not shown yet: going on from there", err=True)
-        with muster(one) as crew:
+        with crew_of(one) as crew:
             steps.switch(ground, one, crew, watch)
     else:
         one = steps.begin(ground, settings.rules.version, watch)
-        with muster(one) as crew:
+        with crew_of(one) as crew:
             steps.build(ground, one, crew, watch)
-    _clear(settings)
+    clear(settings)
     typer.echo(f"generation {one.number} is live")
 
 
@@ -127,12 +127,12 @@ def rollback(processes: ProcessesOption = None) -> None:
 
     settings = wiring.load_settings()
     wiring.await_kafka(settings)
-    ground, watch = wiring.ground(settings), _Watch(accept=True)
+    ground, watch = wiring.ground(settings), Watching(accept=True)
     one = steps.unfinished(ground) or steps.former(ground)
-    with _muster(settings, processes)(one) as crew:
+    with muster(settings, processes)(one) as crew:
         steps.catch_up(ground, one, crew, watch)
         steps.switch(ground, one, crew, watch)
-    _clear(settings)
+    clear(settings)
     typer.echo(f"generation {one.number} is live")
 
 
@@ -164,7 +164,7 @@ def _fill_tables(settings: Settings) -> None:
     raise MeterlineError("not yet")
 
 
-def _muster(settings: Settings, processes: int | None) -> Callable[[Generation], Crew]:
+def muster(settings: Settings, processes: int | None) -> Callable[[Generation], Crew]:
     from pipeline.replay.crew import Crew
 
     environ = {**os.environ, **wiring.settings_environ()}
@@ -172,7 +172,8 @@ def _muster(settings: Settings, processes: int | None) -> Callable[[Generation],
 
     def muster(one: Generation) -> Crew:
         workers = min(processes or os.cpu_count() or 1, one.partitions)
-        return Crew(command, environ, _home(settings), one.number, workers)
+        reach = wiring.snapshot_cursors(settings, one.number)
+        return Crew(command, environ, _home(settings), one.number, workers, reach)
 
     return muster
 
@@ -186,12 +187,12 @@ def _home(settings: Settings) -> Path:
     return (place.state if mine else settings.state) / "rebuild"
 
 
-def _clear(settings: Settings) -> None:
+def clear(settings: Settings) -> None:
     """The crew's state is of no more use: the regular workers have their own."""
     shutil.rmtree(_home(settings), ignore_errors=True)
 
 
-class _Watch:
+class Watching:
     """Shows a bar per step."""
 
     def __init__(self, accept: bool) -> None:

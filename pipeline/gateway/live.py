@@ -31,6 +31,7 @@ class LiveGeneration:
         self._settings_rules = rules
         self._seen: int | None = None
         self._topics: Topics | None = None
+        self._journals: set[str] = set()
         self._rules = rules
         self._task: asyncio.Task[None] | None = None
 
@@ -45,6 +46,10 @@ class LiveGeneration:
     def topics(self) -> Topics | None:
         """The names as the live generation sees them; None while it is not known."""
         return self._topics
+
+    def present(self, topic: str) -> str:
+        """Where records for this topic go now: another one when it is a journal that has moved."""
+        return self.journal if topic in self._journals else topic
 
     @property
     def rules(self) -> FoldRules:
@@ -79,5 +84,6 @@ class LiveGeneration:
         topics = topics_of_generation(self._namespace, live)
         if self._topics is not None and topics.journal != self._topics.journal:
             _log.info("events go to %s from now on", topics.journal)
+        self._journals.add(topics.journal)
         self._rules = FoldRules.of_version(live.fold) if live.fold else self._settings_rules
         self._topics, self._seen = topics, end

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
+import time
 import uuid
 from collections.abc import Sequence
 
-from pipeline.errors import Overloaded, Unavailable
+from pipeline.errors import Closed, Overloaded, Unavailable
 from pipeline.gateway.calls import Call
 from pipeline.gateway.parts import Parts
 from pipeline.gateway.problems import too_many, unavailable
 from pipeline.kafka.acknowledged import Outgoing
+
+CLOSED_WITHIN_S = 30.0
+"""How long a request waits for a journal that is on the move; less than a client waits for its answer."""
+LOOK_AGAIN_S = 0.25
 
 
 async def written(parts: Parts, records: Sequence[Outgoing]) -> None:
@@ -19,8 +25,19 @@ async def written(parts: Parts, records: Sequence[Outgoing]) -> None:
 
     Raises Problem 429 before anything was handed over, 503 when it is not known whether all of it is in the log.
     """
+    deadline = time.monotonic() + CLOSED_WITHIN_S
     try:
-        await parts.journal.publish(records)
+        while True:
+            try:
+                await parts.journal.publish(records)
+            except Closed:
+                if time.monotonic() > deadline:
+                    raise
+                # What a part of the call's records is twice by this, the fold counts once.
+                await asyncio.sleep(LOOK_AGAIN_S)
+                records = [record._replace(topic=parts.live.present(record.topic)) for record in records]
+            else:
+                return
     except Overloaded as error:
         raise too_many("global-concurrency", round(error.retry_after_s)) from error
     except Unavailable as error:

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from pipeline.errors import Overloaded, Unavailable
+from pipeline.errors import Closed, Overloaded, Unavailable
 from pipeline.kafka.producer import SAFETY
 
 RECORDS_MAX: Final = 100_000
@@ -107,7 +107,8 @@ class Acknowledged:
 
         Raises Overloaded before anything is handed over when there is no room for all of it. Raises Unavailable when
         a record failed or was not acknowledged within ``message.timeout.ms``: each record of the call may or may not
-        be in its topic then, and only writing it again with the same identity makes sure. Cancelling the caller
+        be in its topic then, and only writing it again with the same identity makes sure. Raises Closed when the
+        brokers refused some of it because the topic is on the move (kafka/fence.py). Cancelling the caller
         cancels nothing: what was handed over is delivered.
         """
         if not records:
@@ -125,6 +126,8 @@ class Acknowledged:
         if self._hearing is None:
             self._hear_later()
         await call.told
+        if call.error is not None and call.error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+            raise Closed("the topic is closed: it moves", _RETRY_AFTER_S)
         if call.error is not None:
             raise Unavailable(f"Kafka did not acknowledge in time: {call.error.name()}", _RETRY_AFTER_FAILURE_S)
 

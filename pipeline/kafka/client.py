@@ -23,7 +23,8 @@ from pipeline.domain.events import Adjustment, CancellationRange, Dimensions, Me
 from pipeline.domain.limits import VALUE_BOUND, VALUE_UNIT
 from pipeline.domain.values import VALUE_GRAMMAR, value_of
 from pipeline.errors import UsageError
-from pipeline.kafka.producer import OnError, Publisher
+from pipeline.kafka.moving import MovingPublisher
+from pipeline.kafka.producer import OnError
 from pipeline.kafka.topics import Topics
 
 FLUSH_TIMEOUT_S = 60.0
@@ -59,7 +60,7 @@ class MeterlineProducer:
         config = {"bootstrap.servers": kafka} if isinstance(kafka, str) else kafka
         self._codec = Codec(SchemaRegistry(schema_registry) if schema_registry else None)
         self._topics = Topics(namespace)
-        self._publisher = Publisher(config, on_error)
+        self._publisher = MovingPublisher(config, namespace, self._codec, on_error)
 
     @overload
     def emit(self, event: MeterEvent, /) -> str: ...

@@ -55,6 +55,8 @@ class DeliveryError(NamedTuple):
 
 
 OnError = Callable[[DeliveryError], None]
+OnRefused = Callable[[Message], bool]
+"""Told of a record that the broker found too large; True when that is dealt with."""
 
 
 class Publisher:
@@ -69,8 +71,11 @@ class Publisher:
     because nothing that depends on that record may be committed.
     """
 
-    def __init__(self, config: Mapping[str, Any], on_error: OnError | None = None) -> None:
+    def __init__(
+        self, config: Mapping[str, Any], on_error: OnError | None = None, on_refused: OnRefused | None = None
+    ) -> None:
         self._on_error = on_error
+        self._on_refused = on_refused
         self._errors: list[DeliveryError] = []
         self._failed = 0
         self._fatal: str | None = None
@@ -162,8 +167,12 @@ class Publisher:
         self._raise_failures()
 
     def _delivered(self, error: KafkaError | None, message: Message) -> None:
-        if error is not None:
-            self._report(message.topic() or "", message.partition(), message.key(), error)
+        if error is None:
+            return
+        too_large = error.code() == KafkaError.MSG_SIZE_TOO_LARGE
+        if too_large and self._on_refused is not None and self._on_refused(message):
+            return
+        self._report(message.topic() or "", message.partition(), message.key(), error)
 
     def _report(self, topic: str, partition: int | None, key: bytes | None, error: KafkaError) -> None:
         failure = DeliveryError(topic, -1 if partition is None else partition, key, error.name(), error.str())

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -22,6 +23,8 @@ REFUSED = 1
 
 LOCKED_WITHIN_S = 20.0
 STOPPED_WITHIN_S = 20.0
+SNAPSHOTS_WITHIN_S = 120.0
+ASK_AGAIN_S = 5.0
 CRASHES_MAX = 5
 """Without a stretch of CALM_S in between, a process that ends this often will not come right by itself."""
 CALM_S = 30.0
@@ -50,6 +53,12 @@ class _Member:
                 pass_fds=(self.lock,),
                 start_new_session=True,  # Ctrl-C is for the command, which stops its crew
             )
+
+    def listens(self) -> bool:
+        """Whether it catches SIGUSR1 yet, which would otherwise end it."""
+        status = Path(f"/proc/{self.run.pid}/status").read_text()
+        caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+        return bool(caught >> (signal.SIGUSR1 - 1) & 1)
 
     def tend(self) -> None:
         now_s = time.monotonic()
@@ -80,9 +89,19 @@ class Crew:
     """Use as a context; the processes are there when it is entered, and gone when it is left."""
 
     def __init__(
-        self, command: Sequence[str], environ: Mapping[str, str], home: Path, generation: int, workers: int
+        self,
+        command: Sequence[str],
+        environ: Mapping[str, str],
+        home: Path,
+        generation: int,
+        workers: int,
+        snapshots: Callable[[], Mapping[int, int]] | None,
     ) -> None:
-        """``command``: how ``meterline`` is called; ``home``: a directory for the crew's state and logs."""
+        """``command``: how ``meterline`` is called; ``home``: a directory for the crew's state and logs.
+
+        ``snapshots`` tells by partition how far the generation's snapshots reach; None where there are none.
+        """
+        self._snapshots = snapshots
         self.size = workers
         self._home = home
         self._lock: IO[bytes] | None = None
@@ -126,6 +145,28 @@ class Crew:
         """
         for member in self._members:
             member.tend()
+
+    def keep_state(self, folded: Mapping[int, int]) -> bool:
+        """Have snapshots taken, and wait until they reach this far: regular workers then need not fold it again.
+
+        False when there is no snapshot store, or it takes too long.
+        """
+        if self._snapshots is None:
+            return False
+        deadline = time.monotonic() + SNAPSHOTS_WITHIN_S
+        asked_s = 0.0
+        while any(self._snapshots().get(number, 0) < offset for number, offset in folded.items()):
+            now_s = time.monotonic()
+            if now_s > deadline:
+                return False
+            if now_s > asked_s + ASK_AGAIN_S:  # one that was just started again has not heard it
+                asked_s = now_s
+                for member in self._members[: self.size]:
+                    if member.run.poll() is None and member.listens():
+                        member.run.send_signal(signal.SIGUSR1)
+            self.tend()
+            time.sleep(0.1)
+        return True
 
     def leave(self) -> None:
         """Stop every process, in peace."""

@@ -9,9 +9,9 @@ from typing import Any
 from pipeline.clickhouse import generations as sql
 from pipeline.clickhouse.connection import Server, connect, translated
 from pipeline.clickhouse.migrations import migrate
-from pipeline.domain.generations import DROPPED, LIVE, Generation, Generations
+from pipeline.domain.generations import BUILDING, DROPPED, LIVE, Generation, Generations
 from pipeline.errors import Refusal
-from pipeline.kafka import admin
+from pipeline.kafka import admin, fence
 from pipeline.kafka.generations import GenerationLedger
 from pipeline.kafka.offsets import committed_with_notes
 from pipeline.kafka.reading import partitions_of
@@ -44,13 +44,13 @@ class Ground:
 
         Creates the ledger where it is missing.
         """
-        names = Topics(self.namespace)
-        partitions = len(partitions_of(self.kafka, names.journal))
-        admin.create(self.kafka, self.namespace, partitions, self.replication)
         found = self.ledger.read()
         live = found.live
         if live.fold:
             return found
+        names = Topics(self.namespace)
+        partitions = len(partitions_of(self.kafka, names.journal))
+        admin.create(self.kafka, self.namespace, partitions, self.replication)
         places = [(names.journal, number) for number in range(partitions)]
         notes = committed_with_notes(self.kafka, names.worker_group, places).values()
         folded = next((noted.note for noted in notes if noted.note), fold)
@@ -69,6 +69,21 @@ class Ground:
         with translated(self.server), connect(self.server) as client:
             sql.show(client, generation.number)
 
+    def _check_taken_over(self, known: Generations, one: Generation) -> None:
+        """Refuse while only this generation's group says how far strays are sent on and dead letters written."""
+        places = [(self.topics(one).journal, number) for number in range(one.partitions)]
+
+        def noted(other: Generation) -> set[tuple[str, int]]:
+            notes = committed_with_notes(self.kafka, self.topics(other).worker_group, places)
+            return {place for place, found in notes.items() if found.note}
+
+        others = [other for other in known.kept if other.number != one.number and other.journal == one.journal]
+        if others and noted(one) - set().union(*map(noted, others)):
+            raise Refusal(
+                f"no worker of generation {known.live.number} has taken over from generation {one.number} yet, which"
+                " alone knows where to go on: start a worker, then drop it"
+            )
+
     def drop(self, number: int) -> Generation:
         """Delete a generation for good; returns it as it was. Goes on where an earlier drop was killed.
 
@@ -82,8 +97,14 @@ class Ground:
         topics = self.topics(one)
         own = [topics.name(row) for row in TABLE if row.belongs_to == "generation"]
         groups = (topics.worker_group, topics.sink_group)
+        self._check_taken_over(found, one)
         if one.state != DROPPED:
             self.ledger.append(number, DROPPED, one.journal, one.partitions, one.fold)
+        live = self.topics(found.live)
+        if one.state in (BUILDING, DROPPED) and one.journal > found.live.journal:  # an unfinished copy of the journal
+            own.append(topics.journal)
+            for topic in (live.journal, live.adjustments):
+                fence.reopen(self.kafka, topic)
         admin.delete(self.kafka, own, groups)
         with translated(self.server), connect(self.server) as client:
             sql.drop_tables(client, number)

@@ -25,6 +25,7 @@ from typing import NamedTuple, Protocol
 
 from pipeline.domain.generations import BUILDING, LIVE, Generation
 from pipeline.errors import Refusal, Unavailable
+from pipeline.kafka import fence
 from pipeline.kafka.members import members
 from pipeline.replay.comparison import Comparison, compare
 from pipeline.replay.coverage import LOOK_EVERY_S, Coverage
@@ -65,6 +66,11 @@ def begin(ground: Ground, fold: str, watch: Watch) -> Generation:
         known = ground.ledger.append(known.next_number, BUILDING, live.journal, live.partitions, fold)
     one = known.building
     assert one is not None
+    if one.journal != known.live.journal:
+        raise Refusal(
+            f"a journal of {one.partitions} partitions is being made: finish that with `meterline journal repartition"
+            f" --partitions {one.partitions}`, or throw it away with `meterline generations drop {one.number}`"
+        )
     if one.fold != fold:
         raise Refusal(
             f"generation {one.number} is being built with the rules {one.fold}, and the settings say {fold}: set them"
@@ -147,9 +153,14 @@ def switch(ground: Ground, one: Generation, crew: Crew, watch: Watch) -> None:
     known = ground.ledger.read()
     former = known.live if known.live.number != one.number else known.former
     before = _regulars(ground, former) if former is not None and known.live.number != one.number else Before(0, 0)
+    coverage = Coverage(ground.kafka, ground.topics(one), one.partitions)
+    with watch.step("copying its state for the regular workers"):
+        crew.keep_state(coverage.folded())
     if known.live.number != one.number:
         ground.ledger.append(one.number, LIVE, one.journal, one.partitions, one.fold)
-    coverage = Coverage(ground.kafka, ground.topics(one), one.partitions)
+    topics = ground.topics(one)
+    for topic in (topics.journal, topics.adjustments):
+        fence.reopen(ground.kafka, topic)  # they are closed when the generation has a journal of its own
     if former is not None:
         with watch.step(f"leaving generation {former.number}") as tell:
             _await_left(ground, former, crew, tell)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import gc
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,8 @@ class Worker:
         self.topics = settings.topics
         snapshots = Snapshots(settings.snapshots) if settings.snapshots else None
         stores = LocalStores(settings.state, snapshots)
-        self.opening = Opening(KafkaCluster(settings.kafka), stores, self.topics, settings.rules, codec)
+        cluster = KafkaCluster(settings.kafka)
+        self.opening = Opening(cluster, stores, self.topics, settings.rules, codec, stamped=settings.acting)
         outlet = Publisher({**settings.kafka, "message.max.bytes": DEAD_LETTER_BYTES_MAX})
         self.acts = Acts(settings.kafka, self.topics, codec, outlet, acting=settings.acting, before=settings.before)
         self.core = WorkerCore(
@@ -101,6 +103,7 @@ class Worker:
         app.task(task_of(self.core.watch_journal))
         if self.core.stores.snapshots_kept:
             app.task(task_of(self.core.snapshot_forever))
+            asyncio.get_event_loop().add_signal_handler(signal.SIGUSR1, self.core.snapshot_due.set)
         app.on_rebalance_complete.connect(self._take_over, weak=False)
         app.on_before_shutdown.connect(self._flush_last, weak=False)
         app.start_offsets = self._start_offsets

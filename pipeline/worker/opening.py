@@ -19,7 +19,18 @@ log = logging.getLogger("meterline.worker")
 class Opening:
     """Opens partitions of one journal in the stores of one worker."""
 
-    def __init__(self, cluster: Cluster, stores: Stores, topics: Topics, rules: FoldRules, codec: Codec) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        stores: Stores,
+        topics: Topics,
+        rules: FoldRules,
+        codec: Codec,
+        *,
+        stamped: bool = True,
+    ) -> None:
+        """``stamped``: insist on a journal that stamps its records itself; one that is being copied does not yet."""
+        self._stamped = stamped
         self._cluster = cluster
         self._stores = stores
         self._journal = topics.journal
@@ -45,7 +56,7 @@ class Opening:
                     " of them was changed, identifiers moved to other partitions, and duplicates would count twice."
                     f" Restore the topic, or {NEW_NAMESPACE}"
                 )
-        if topic.config.get("message.timestamp.type") != "LogAppendTime":
+        if self._stamped and topic.config.get("message.timestamp.type") != "LogAppendTime":
             raise Refusal(
                 f"topic {self._journal} does not stamp records with its own clock, so windows would depend on the"
                 " producers'; set message.timestamp.type=LogAppendTime on it. `meterline topics check` says what else"

@@ -1,0 +1,303 @@
+"""Copying a journal into another one with other partitions, each record once, so that the fold answers the same.
+
+What an answer depends on is kept:
+
+    identity    all records of an identity are in one partition, before and after, and keep their order
+    the clock   the fold's clock at a record is the running maximum of its partition's append times. A copy is stamped
+                with that clock, and copies are written in its order over all partitions; so the clock at the copy is
+                what it was at the original
+    ranges      a range cancellation stands in every partition, before and after
+
+Strays that the live worker has sent to their partition are left out: their copy is there. Records that nobody can read
+come along, and stay what they are.
+
+Copies and the offsets of what was copied are one Kafka transaction, so a copier that is killed goes on with nothing
+lost and nothing twice. The offsets' notes hold the clocks.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+
+from pipeline.codec.columns import decode_events
+from pipeline.codec.murmur import home_partitions
+from pipeline.codec.records import Codec
+from pipeline.domain.events import Cancellation
+from pipeline.domain.partitioning import partition_of
+from pipeline.errors import Refusal, Unavailable, UndecodableRecord
+from pipeline.kafka.asking import patiently
+from pipeline.kafka.fence import LARGEST_BYTES
+from pipeline.kafka.offsets import committed_with_notes
+
+log = logging.getLogger("meterline.copying")
+
+Cursors = dict[int, int]
+"""By partition, an offset: everything below it."""
+
+ROUND_RECORDS: Final = 20_000
+"""Records of one transaction, about."""
+AHEAD_RECORDS: Final = 40_000
+"""Records of one partition that wait for the others to come as far."""
+TIMEOUT_S: Final = 60.0
+SAME_RANGE_MS: Final = 60_000
+"""Within this time, a second copy of a range cancellation is one of those that the worker wrote into every partition;
+later ones are carried over, for the fold to judge."""
+EVERYWHERE, _NOWHERE = -1, -2
+"""In place of a partition."""
+
+
+class Journal(NamedTuple):
+    """A topic, and how many partitions it has."""
+
+    topic: str
+    partitions: int
+
+
+class _Copy(NamedTuple):
+    """A record as it is to be written."""
+
+    key: bytes | None
+    value: bytes | None
+    partition: int
+    clock_ms: int
+
+
+class _Waiting:
+    """Records of one partition that were read and not copied yet, in their order."""
+
+    def __init__(self, position: int, clock_ms: int) -> None:
+        self.position = position
+        """Below it everything is copied, or needs no copy."""
+        self.clock_ms = clock_ms
+        self.read_to = position
+        self.messages: list[Message] = []
+        self.clocks: list[int] = []
+        self._newest_ms = clock_ms
+
+    def take(self, message: Message) -> None:
+        self._newest_ms = max(self._newest_ms, message.timestamp()[1])
+        self.messages.append(message)
+        self.clocks.append(self._newest_ms)
+        self.read_to = _offset(message) + 1
+
+    def up_to(self, clock_ms: int, limit: int) -> int:
+        """How many of them are below the offset and not after the clock."""
+        count = int(np.searchsorted(self.clocks, clock_ms, "right"))
+        while count and _offset(self.messages[count - 1]) >= limit:
+            count -= 1
+        return count
+
+    def drop(self, count: int, position: int) -> None:
+        if count:
+            self.clock_ms = self.clocks[count - 1]
+        self.position = position
+        del self.messages[:count], self.clocks[:count]
+
+
+class Copier:
+    """Copies ``old`` into ``new``. One at a time: a second one with the same target ends the first."""
+
+    def __init__(self, kafka: Mapping[str, Any], group: str, codec: Codec, old: Journal, new: Journal) -> None:
+        """``group``: the consumer group that holds how far the copy has come."""
+        self._old, self._new, self._codec = old, new, codec
+        self._config = {**kafka, "log_level": 0}
+        self._consumer = Consumer(
+            {
+                **self._config,
+                "group.id": group,
+                "enable.auto.commit": False,
+                "isolation.level": "read_committed",
+                "enable.partition.eof": True,
+                "queued.max.messages.kbytes": 32_768,
+            }
+        )
+        self._producer = Producer(
+            {
+                **self._config,
+                "transactional.id": f"{new.topic}-copying",
+                "compression.type": "zstd",
+                "linger.ms": 20,
+                "batch.size": 900_000,
+                "queue.buffering.max.messages": 500_000,
+                "message.max.bytes": LARGEST_BYTES,  # whatever was taken once, packed in whichever way
+            }
+        )
+        self._producer.init_transactions(TIMEOUT_S)  # whatever another copier had not finished is undone by this
+        places = [(old.topic, number) for number in range(old.partitions)]
+        noted = committed_with_notes(self._config, group, places)
+        self._waiting = {number: _Waiting(0, 0) for number in range(old.partitions)}
+        for (_, number), one in noted.items():
+            self._waiting[number] = _Waiting(one.offset, int(one.note or 0))
+        self._written_ms = max(one.clock_ms for one in self._waiting.values())
+        self._ranges: dict[str, int] = {}
+        self._consumer.assign(
+            [TopicPartition(old.topic, number, one.position) for number, one in self._waiting.items()]
+        )
+        self._paused: set[int] = set()
+
+    @property
+    def position(self) -> Cursors:
+        return {number: one.position for number, one in self._waiting.items()}
+
+    def copy(
+        self,
+        limits: Cursors,
+        acted: Cursors,
+        horizon_ms: int | None,
+        told: Callable[[int], None],
+    ) -> None:
+        """Copy what is below ``limits``; with ``horizon_ms`` only what was appended up to then.
+
+        ``acted``: below it, strays were sent to their partition by the live worker. ``told`` hears how many records
+        were copied, again and again. Raises Refusal when a record is older than what was copied before it: brokers'
+        clocks differ by more than the horizon allows for.
+        """
+        ended = {number: one.position >= limits[number] for number, one in self._waiting.items()}
+        while True:
+            self._read(limits, ended)
+            safe_ms = self._safe_ms(limits, ended)
+            bound_ms = safe_ms if horizon_ms is None else min(safe_ms, horizon_ms)
+            counts = {number: one.up_to(bound_ms, limits[number]) for number, one in self._waiting.items()}
+            done = all(ended.values()) and not any(
+                _left(one, limits[number], horizon_ms) - counts[number] for number, one in self._waiting.items()
+            )
+            if sum(counts.values()) or done:
+                told(self._write(counts, limits if done and horizon_ms is None else None, acted))
+            if done:
+                return
+
+    def close(self) -> None:
+        self._consumer.close()
+
+    def _read(self, limits: Cursors, ended: dict[int, bool]) -> None:
+        """One helping of records; says in ``ended`` which partitions have no more below their limit."""
+        for message in self._consumer.consume(ROUND_RECORDS, 0.2):
+            number, error = message.partition(), message.error()
+            assert number is not None
+            if error is None:
+                self._waiting[number].take(message)
+                ended[number] = ended[number] or self._waiting[number].read_to >= limits[number]
+            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  # librdkafka's own codes begin like this
+                ended[number] = True
+            elif error.fatal() or not error.retriable():
+                raise Unavailable(f"Kafka: {error.str()}")
+        full = {number for number, one in self._waiting.items() if len(one.messages) > AHEAD_RECORDS}
+        topic = self._old.topic
+        if full - self._paused:
+            self._consumer.pause([TopicPartition(topic, number) for number in full - self._paused])
+        if self._paused - full:
+            self._consumer.resume([TopicPartition(topic, number) for number in self._paused - full])
+        self._paused = full
+
+    def _safe_ms(self, limits: Cursors, ended: Mapping[int, bool]) -> int:
+        """Up to this clock no partition has anything that was not read."""
+        open_ones = [one for number, one in self._waiting.items() if not ended[number]]
+        if not open_ones:
+            return 2**62
+        return min((one.clocks[-1] if one.clocks else one.clock_ms) for one in open_ones)
+
+    def _write(self, counts: Mapping[int, int], ends: Cursors | None, acted: Cursors) -> int:
+        """One transaction: the copies in the order of the clock, and the offsets."""
+        parts = [
+            self._copies(number, self._waiting[number], count, acted[number])
+            for number, count in counts.items()
+            if count
+        ]
+        copies = [copy for part in parts for copy in part]
+        order = np.lexsort((np.arange(len(copies)), np.array([copy.clock_ms for copy in copies], np.int64)))
+        if len(order) and copies[order[0]].clock_ms < self._written_ms:
+            raise Refusal(
+                f"a record of {self._old.topic} is {self._written_ms - copies[order[0]].clock_ms} ms older than"
+                " what was copied before it: the brokers' clocks differ by more than the margin. Throw the copy away"
+                " (`meterline generations drop`), and begin again with a larger --margin"
+            )
+        for number, count in counts.items():
+            one = self._waiting[number]
+            position = _offset(one.messages[count - 1]) + 1 if count else one.position
+            one.drop(count, max(position, ends[number]) if ends else position)
+        self._producer.begin_transaction()
+        self._produce([copies[place] for place in order])
+        offsets = [
+            TopicPartition(self._old.topic, number, one.position, metadata=str(one.clock_ms))
+            for number, one in self._waiting.items()
+        ]
+        patiently(lambda: self._commit(offsets))
+        if len(order):
+            self._written_ms = max(self._written_ms, copies[order[-1]].clock_ms)
+        return sum(counts.values())
+
+    def _commit(self, offsets: list[TopicPartition]) -> None:
+        self._producer.send_offsets_to_transaction(offsets, self._consumer.consumer_group_metadata(), TIMEOUT_S)
+        self._producer.commit_transaction(TIMEOUT_S)
+
+    def _produce(self, copies: list[_Copy]) -> None:
+        """In this order, into each partition."""
+        topic, produce, everywhere = self._new.topic, self._producer.produce, range(self._new.partitions)
+        for count, copy in enumerate(copies):
+            homes = everywhere if copy.partition == EVERYWHERE else (copy.partition,)
+            for home in homes:
+                produce(topic, copy.value, copy.key, home, timestamp=copy.clock_ms)
+            if count % 1_000 == 0:
+                self._producer.poll(0)
+        self._producer.flush(TIMEOUT_S)
+
+    def _copies(self, number: int, one: _Waiting, count: int, acted: int) -> list[_Copy]:
+        """The first ``count`` records that wait, as they are to be written."""
+        messages, clocks = one.messages[:count], one.clocks[:count]
+        values = [message.value() for message in messages]
+        columns = decode_events(values)
+        identifiers = columns.frame["identifier"]
+        before = home_partitions(identifiers, self._old.partitions)
+        homes = np.full(count, number, np.int64)
+        homes[columns.rows] = home_partitions(identifiers, self._new.partitions)
+        strays = np.zeros(count, bool)
+        strays[columns.rows] = before != number
+        names: list[bytes | None] = [message.key() for message in messages]
+        for row, identifier in zip(columns.rows.tolist(), identifiers.to_list(), strict=True):
+            names[row] = identifier.encode()
+        for row in columns.rest.tolist():
+            homes[row], strays[row], names[row] = self._placed(number, values[row], names[row], clocks[row])
+        return [
+            _Copy(names[row], values[row], int(homes[row]), clocks[row])
+            for row in _kept(strays, messages, acted)
+            if homes[row] != _NOWHERE
+        ]
+
+    def _placed(
+        self, number: int, value: bytes | None, key: bytes | None, clock_ms: int
+    ) -> tuple[int, bool, bytes | None]:
+        """(partition, whether it is a stray, key) of a record that columns cannot tell."""
+        try:
+            content = self._codec.decode_journal(value)
+        except UndecodableRecord:
+            return number % self._new.partitions, False, key
+        if content.identifier is not None:
+            stray = partition_of(content.identifier, self._old.partitions) != number
+            return partition_of(content.identifier, self._new.partitions), stray, content.identifier.encode()
+        assert isinstance(content, Cancellation)
+        written_ms = self._ranges.get(content.adjustment_id)
+        if written_ms is not None and clock_ms - written_ms <= SAME_RANGE_MS:
+            return _NOWHERE, False, key  # it stood in every partition, and is in all of the new ones already
+        self._ranges[content.adjustment_id] = clock_ms
+        return EVERYWHERE, False, key
+
+
+def _kept(strays: npt.NDArray[np.bool_], messages: list[Message], acted: int) -> list[int]:
+    """Rows that need a copy: all but strays whose copy the worker has made."""
+    return [row for row, stray in enumerate(strays.tolist()) if not stray or _offset(messages[row]) >= acted]
+
+
+def _left(one: _Waiting, limit: int, horizon_ms: int | None) -> int:
+    return one.up_to(2**62 if horizon_ms is None else horizon_ms, limit)
+
+
+def _offset(message: Message) -> int:
+    offset = message.offset()
+    assert offset is not None
+    return offset

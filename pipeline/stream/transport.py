@@ -131,6 +131,9 @@ class BatchConsumer(driver.Consumer):
     """One message per partition and fetch; its value is a RecordBatch, its offset the batch's last."""
 
     _thread: BatchConsumerThread
+    _sought: frozenset[TP] = frozenset()
+    """Partitions whose committed offset was read since they were assigned. Nothing is committed for others: batches of
+    an earlier generation may be acknowledged late, when the group is far beyond them, and no commit may go back."""
 
     def _new_consumer_thread(self) -> BatchConsumerThread:
         return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -166,9 +169,20 @@ class BatchConsumer(driver.Consumer):
             generation_id=self.app.consumer_generation_id,
         )
 
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        self._sought = frozenset()
+        await super().on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        self._sought = frozenset()
+        await super().on_partitions_assigned(assigned, generation_id)
+
     async def perform_seek(self) -> None:
-        await super().perform_seek()
         app: Any = self.app
+        generation, assigned = app.consumer_generation_id, frozenset(self.assignment())
+        await super().perform_seek()
+        if app.consumer_generation_id == generation:
+            self._sought = assigned
         if app.start_offsets is not None:
             for tp, offset in (await app.start_offsets(set(self.assignment()))).items():
                 await self.seek(tp, offset)
@@ -195,7 +209,7 @@ class BatchConsumer(driver.Consumer):
     def _new_offset(self, tp: TP) -> int | None:
         """One agent acknowledges the batches of a partition in order, so the last one covers all before it."""
         acked = self._acked[tp]
-        if not acked:
+        if not acked or tp not in self._sought:
             return None
         last: int = max(acked)
         self._acked_index[tp].difference_update(acked)

@@ -73,6 +73,8 @@ class WorkerCore:
         self.room = asyncio.Event()
         self.room.set()
         self.flushing = asyncio.Lock()
+        self.snapshot_due = asyncio.Event()
+        """Somebody wants snapshots now."""
 
     # Agents.
 
@@ -162,7 +164,9 @@ class WorkerCore:
     async def snapshot_forever(self) -> None:
         taken: dict[int, int] = {}
         while True:
-            await asyncio.sleep(self.limits.snapshot_every_ms / 1000)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.snapshot_due.wait(), self.limits.snapshot_every_ms / 1000)
+            self.snapshot_due.clear()
             for number in sorted(self.partitions):
                 async with self.flushing:  # between two writes the store stands at its cursor
                     partition = self.partitions.get(number)
@@ -198,8 +202,10 @@ class WorkerCore:
             for number in sorted(mine):
                 await asyncio.to_thread(self._open, number, committed.get(number, 0))
             for number, partition in self.partitions.items():
-                # A worker that was killed had no time to, and a lag would stay that is none.
-                group.note_done(number, partition.cursor)
+                # A worker that was killed had no time to, and a lag would stay that is none. But a store that is older
+                # than the group's offset says nothing new, and no commit may go back.
+                if partition.cursor >= committed.get(number, 0):
+                    group.note_done(number, partition.cursor)
             log.info("took over partitions %s in %.1f s", sorted(mine), time.monotonic() - started)
 
     def _open(self, number: int, committed: int) -> None:

@@ -1,0 +1,43 @@
+"""Randomness by name, and what happened: both follow from the seed alone."""
+
+from __future__ import annotations
+
+import hashlib
+from random import Random
+from typing import Any
+
+
+class Chance:
+    """A stream of random numbers per name, so that a step that is left out does not change what others draw."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self._streams: dict[str, Random] = {}
+
+    def of(self, name: str) -> Random:
+        stream = self._streams.get(name)
+        if stream is None:
+            stream = self._streams[name] = Random(f"{self.seed}/{name}")
+        return stream
+
+
+class Trace:
+    """What happened, in order; and which kinds of things did, for coverage."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[Any, ...]] = []
+        self.reached: set[str] = set()
+
+    def say(self, now: float, who: str, what: str, *details: Any) -> None:
+        self.events.append((round(now, 6), who, what, *details))
+        self.reached.add(what)
+
+    def reach(self, what: str) -> None:
+        """Count a branch as taken, without a line in the trace."""
+        self.reached.add(what)
+
+    def hash(self) -> str:
+        return hashlib.blake2b(repr(self.events).encode(), digest_size=8).hexdigest()
+
+    def lines(self) -> list[str]:
+        return [f"{now:9.3f}  {who:<12} {' '.join(map(str, rest))}" for now, who, *rest in self.events]

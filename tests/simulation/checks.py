@@ -1,0 +1,239 @@
+"""The invariants, checked while a world runs and when it has come to rest; pipeline/README.md numbers them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from pipeline.codec.records import Codec
+from pipeline.domain.events import Adjustment, Disposition, MeterEvent, SummaryShard
+from pipeline.errors import UndecodableRecord
+from pipeline.kafka.topics import Topics
+from tests.simulation.broker import Broker, Place, Stored
+from tests.simulation.clickhouse import SimClickHouse
+from tests.simulation.oracle import Decision, Key, Ledger, Shard, Windows, home
+
+
+class Violation(AssertionError):
+    """An invariant does not hold."""
+
+
+def hold(invariant: str, holds: bool, *what: Any) -> None:
+    if not holds:
+        raise Violation(f"{invariant}: {' '.join(map(str, what))}")
+
+
+class Checks:
+    """Watches every append and every commit, and compares with the oracle's ledgers."""
+
+    def __init__(self, broker: Broker, topics: Topics, codec: Codec, windows: Windows) -> None:
+        self.broker = broker
+        self.topics = topics
+        self.codec = codec
+        partitions = broker.partitions[topics.journal]
+        self.ledgers = [Ledger(number, partitions, windows) for number in range(partitions)]
+        self.shards: defaultdict[tuple[int, Key], set[int]] = defaultdict(set)
+        """Versions that were published."""
+        self.decisions: set[tuple[int, int, int]] = set()
+        """(partition, offset, decided_offset) of published dispositions."""
+        self.letters: set[tuple[str, int, int]] = set()
+        self.journal_values: list[set[bytes]] = [set() for _ in range(partitions)]
+        self.adjustments: dict[tuple[int, int], Adjustment | None] = {}
+        self.cancellations: list[set[str]] = [set() for _ in range(partitions)]
+        self._owed: list[list[tuple[int, str, Any]]] = [[] for _ in range(partitions)]
+        """(offset below which no cursor may stand without it, kind, what), in order."""
+        self._paid = [0] * partitions
+        self._committed: dict[tuple[str, Place], int] = {}
+        broker.on_append.append(self._appended)
+
+    # While it runs.
+
+    def _appended(self, topic: str, partition: int, stored: Stored) -> None:
+        if topic == self.topics.journal:
+            self._journal(partition, stored)
+        elif topic == self.topics.summaries:
+            self._shard(partition, self.codec.decode_shard(stored.value))
+        elif topic == self.topics.dispositions:
+            self._disposition(partition, self.codec.decode_disposition(stored.value))
+        elif topic == self.topics.dead_letters:
+            self._letter(dict(stored.headers))
+        elif topic == self.topics.adjustments:
+            try:
+                self.adjustments[partition, stored.offset] = self.codec.decode_adjustment(stored.value)
+            except UndecodableRecord:
+                self.adjustments[partition, stored.offset] = None
+
+    def _journal(self, partition: int, stored: Stored) -> None:
+        ledger, owed = self.ledgers[partition], self._owed[partition]
+        value = stored.value or b""
+        try:
+            content: Any = self.codec.decode_journal(stored.value)
+        except UndecodableRecord as error:
+            content = error.reason
+        before = {key: len(versions) for key, versions in ledger.shards.items()}
+        decided = sum(map(len, ledger.decisions.values()))
+        ledger.read(stored.offset, stored.appended_at_ms, value, content)
+        self.journal_values[partition].add(value)
+        if not isinstance(content, str | MeterEvent):
+            self.cancellations[partition].add(content.adjustment_id)
+        for key, versions in ledger.shards.items():
+            if len(versions) != before.get(key, 0):
+                owed.append((stored.offset, "shard", key))
+        if sum(map(len, ledger.decisions.values())) != decided:
+            for ones in ledger.decisions.values():
+                for one in ones:
+                    if one.decided_offset == stored.offset:
+                        owed.append((stored.offset, "decision", one))
+                        self.broker.trace.reach(f"{one.kind} {one.disposition}")
+        if stored.offset in ledger.garbage:
+            owed.append((stored.offset, "letter", None))
+        if stored.offset in ledger.strays:
+            owed.append((stored.offset, "stray", (content.identifier, value)))
+
+    def _shard(self, partition: int, shard: SummaryShard) -> None:
+        hold("1 prefix determinism", shard.shard == partition, "a shard of", shard.shard, "published to", partition)
+        key: Key = tuple(shard.key)
+        expected = self.ledgers[partition].shards.get(key, {}).get(shard.version)
+        hold("1 prefix determinism", expected == numbers_of(shard), shard, "published, expected", expected)
+        self.shards[partition, key].add(shard.version)
+
+    def _disposition(self, partition: int, one: Disposition) -> None:
+        said = Decision(
+            one.offset,
+            one.decided_offset,
+            one.record,
+            one.disposition,
+            one.reason,
+            one.adjustment_id,
+            one.first_offset,
+            one.events_cancelled,
+        )
+        expected = [
+            decision
+            for decision in self.ledgers[partition].decisions.get(one.offset, [])
+            if decision.decided_offset == one.decided_offset
+        ]
+        hold("1 prefix determinism", one.partition == partition and said in expected, said, "expected", expected)
+        self.decisions.add((partition, one.offset, one.decided_offset))
+
+    def _letter(self, headers: dict[str, bytes]) -> None:
+        topic, partition, offset = headers["topic"].decode(), int(headers["partition"]), int(headers["offset"])
+        if topic == self.topics.journal:
+            reason = self.ledgers[partition].garbage.get(offset)
+            hold("2 total disposition", reason == headers["reason"].decode(), "a dead letter says", headers)
+        self.letters.add((topic, partition, offset))
+
+    def cursor(self, partition: int, cursor: int, who: str) -> None:
+        """Invariant 5: nothing below a cursor or a committed offset is unpublished."""
+        owed, ledger = self._owed[partition], self.ledgers[partition]
+        while self._paid[partition] < len(owed) and owed[self._paid[partition]][0] < cursor:
+            offset, kind, what = owed[self._paid[partition]]
+            self._paid[partition] += 1
+            if kind == "shard":
+                # Of a tally that changes again below the cursor only the newer shard has to be there.
+                version = max(version for version in ledger.shards[what] if version < cursor)
+                paid = any(one >= version for one in self.shards.get((partition, what), ()))
+            elif kind == "decision":
+                paid = (partition, what.offset, what.decided_offset) in self.decisions
+            elif kind == "letter":
+                paid = (self.topics.journal, partition, offset) in self.letters
+            else:
+                paid = what[1] in self.journal_values[home(what[0], len(self.ledgers))]
+            hold("5 publish before commit", paid, who, "stands at", cursor, "without", kind, what, "of", offset)
+
+    def commit(self, group: str, place: Place, offset: int, database: SimClickHouse) -> None:
+        before = self._committed.get((group, place), 0)
+        hold("5 commits never go back", offset >= before, group, place, "from", before, "to", offset)
+        self._committed[group, place] = offset
+        topic, partition = place
+        if group == "sink":
+            self._inserted(place, before, offset, database)
+        elif topic == self.topics.journal:
+            self.cursor(partition, offset, "the group")
+        else:
+            for number in range(before, offset):
+                if (partition, number) in self.adjustments:
+                    self._routed(partition, number)
+
+    def forget_commits(self) -> None:
+        """The group's offsets are gone; what was checked stays checked."""
+        self._committed.clear()
+
+    def _routed(self, partition: int, offset: int) -> None:
+        adjustment = self.adjustments[partition, offset]
+        place = (self.topics.adjustments, partition, offset)
+        if adjustment is None or place in self.letters:
+            hold("2 total disposition", place in self.letters, "an adjustment at", offset, "was lost")
+            return
+        homes = range(len(self.ledgers))
+        if adjustment.identifier is not None:
+            homes = [home(adjustment.identifier, len(self.ledgers))]
+        for number in homes:
+            hold("5 publish before commit", adjustment.id in self.cancellations[number], adjustment, "is not routed")
+
+    def _inserted(self, place: Place, before: int, offset: int, database: SimClickHouse) -> None:
+        topic = place[0]
+        for stored in self.broker.logs[place].records:
+            if not before <= stored.offset < offset:
+                continue
+            if topic == self.topics.summaries:
+                shard = self.codec.decode_shard(stored.value)
+                held = ((*shard.key, shard.shard), shard.version) in database.held["summary_shards"]
+            elif topic == self.topics.dispositions:
+                one = self.codec.decode_disposition(stored.value)
+                held = ((one.partition, one.offset), one.decided_offset) in database.held["dispositions"]
+            else:
+                continue
+            hold("5 publish before commit", held, "the sink committed", topic, offset, "without", stored.offset)
+
+    # At rest.
+
+    def at_rest(self, database: SimClickHouse, event_log: bool) -> None:
+        """Everything is published, and ClickHouse says what the oracle says."""
+        shards, fates = {}, {}
+        for number, ledger in enumerate(self.ledgers):
+            ledger.check_books()
+            self.cursor(number, self.broker.logs[self.topics.journal, number].end, "the world at rest")
+            for key, versions in ledger.shards.items():
+                shards[*key, number] = (max(versions), versions[max(versions)])
+            for offset, ones in ledger.decisions.items():
+                fates[number, offset] = (ones[-1].decided_offset, ones[-1].disposition)
+        for partition, offset in self.adjustments:
+            self._routed(partition, offset)
+        served = {key: (row["version"], _row_numbers(row)) for key, row in database.final("summary_shards").items()}
+        hold("7 what is served", served == shards, _difference(served, shards))
+        told = {key: (row["decided_offset"], row["disposition"]) for key, row in database.final("dispositions").items()}
+        hold("2 total disposition", told == fates, _difference(told, fates))
+        if event_log:
+            logged = set(database.final("meter_events")) | set(database.final("cancellations"))
+            expected = {
+                (number, offset)
+                for number, ledger in enumerate(self.ledgers)
+                for offset in ledger.offsets
+                if offset not in ledger.garbage
+            }
+            hold("2 total disposition", logged == expected, "event log", logged ^ expected)
+
+
+def numbers_of(shard: SummaryShard) -> Shard:
+    if shard.count == 0:
+        return (0, shard.sum, None, None, None, None)
+    return (shard.count, shard.sum, shard.min, shard.max, tuple(shard.last or ()), tuple(shard.latest or ()))
+
+
+def _row_numbers(row: dict[str, Any]) -> Shard:
+    if row["count"] == 0:
+        return (0, row["sum"], None, None, None, None)
+    return (
+        row["count"],
+        row["sum"],
+        row["min"],
+        row["max"],
+        (row["last_timestamp"], row["last_appended_at"], row["last_offset"], row["last_value"]),
+        (row["latest_appended_at"], row["latest_offset"], row["latest_value"]),
+    )
+
+
+def _difference(found: dict[Any, Any], expected: dict[Any, Any]) -> str:
+    wrong = [key for key in {**found, **expected} if found.get(key) != expected.get(key)]
+    return "; ".join(f"{key}: {found.get(key)} expected {expected.get(key)}" for key in wrong[:3])

@@ -1,0 +1,195 @@
+"""One thread, virtual time: an asyncio loop whose clock jumps to the next thing to do, and whose hosts can die.
+
+Production's coroutines run on it as they are. What ``asyncio.to_thread`` is given runs at some later virtual moment, so
+that everything else can happen before and after it. Every callback belongs to the host in whose context it was made: a
+dead host's callbacks never run again (no ``finally``, no ``except``: that is kill -9), a frozen one's wait.
+Within a host the order of callbacks is asyncio's own; between hosts, time decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import dataclasses
+import heapq
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+HOST: contextvars.ContextVar[Host | None] = contextvars.ContextVar("host", default=None)
+
+
+class Died(BaseException):
+    """The host was killed in the middle of a call of its own."""
+
+
+class Deadlock(Exception):
+    """Nothing is left to do, or time is up, and what was waited for has not come."""
+
+
+@dataclasses.dataclass(eq=False, slots=True)
+class Host:
+    """One run of one process."""
+
+    name: str
+    dead: bool = False
+    frozen_until: float = 0.0
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+class Waiting:
+    """What a model returns from a call that blocks its thread until ``future`` is done."""
+
+    def __init__(self, future: asyncio.Future[Any]) -> None:
+        self.future = future
+
+
+class SimLoop(asyncio.AbstractEventLoop):
+    """``delay(host, name)``: how long a call in a thread takes before, and after, it has its effect, in seconds."""
+
+    def __init__(self, delay: Callable[[Host | None, str], float]) -> None:
+        self.now = 0.0
+        self.failure: BaseException | None = None
+        self.turns = 0
+        self.at_effect: Callable[[Host, str, str], None] = lambda host, name, when: None
+        """Told before and after every call in a thread; may kill or freeze the host. Raises Died."""
+        self._delay = delay
+        self._heap: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._made = 0
+        self._tasks: list[asyncio.Task[Any]] = []
+
+    # What asyncio asks of a loop.
+
+    def time(self) -> float:
+        return self.now
+
+    def get_debug(self) -> bool:
+        return False
+
+    def is_running(self) -> bool:
+        return True
+
+    def is_closed(self) -> bool:
+        return False
+
+    def call_soon(self, callback, *args, context=None):
+        return self.call_at(self.now, callback, *args, context=context)
+
+    call_soon_threadsafe = call_soon
+
+    def call_later(self, delay, callback, *args, context=None):
+        return self.call_at(self.now + delay, callback, *args, context=context)
+
+    def call_at(self, when, callback, *args, context=None):
+        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        self._made += 1
+        heapq.heappush(self._heap, (when, self._made, handle))
+        return handle
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """It is passed over when its time comes."""
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return asyncio.Future(loop=self)
+
+    def create_task(self, coro, *, name=None, context=None):
+        task = asyncio.Task(coro, loop=self, name=name, context=context)
+        task._log_destroy_pending = False  # a dead host's never end
+        self._tasks.append(task)
+        return task
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        self.failure = self.failure or context.get("exception") or RuntimeError(context["message"])
+
+    def run_in_executor(self, executor, func, *args):
+        host, future = HOST.get(), self.create_future()
+        name = getattr(func.args[0], "__name__", "call").lstrip("_")
+        self.call_later(self._delay(host, name), self._call, host, name, func, future)
+        return future
+
+    def _call(self, host: Host | None, name: str, func: Callable[[], Any], future: asyncio.Future[Any]) -> None:
+        try:
+            self.effect(name, "before")
+            result = func()
+            self.effect(name, "after")
+        except Died:
+            return
+        except Exception as error:
+            self.call_later(self._delay(host, name), _settle, future, None, error)
+            return
+        if isinstance(result, Waiting):
+            result.future.add_done_callback(lambda done: _settle(future, None, done.exception()))
+        else:
+            self.call_later(self._delay(host, name), _settle, future, result, None)
+
+    # What the world asks of it.
+
+    def on(self, host: Host | None, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run a coroutine on a host."""
+        context = contextvars.copy_context()
+        context.run(HOST.set, host)
+        return self.create_task(coro, context=context)
+
+    def call_on(self, host: Host | None, delay: float, callback: Callable[..., Any], *args: Any) -> None:
+        """Call on a host after a delay."""
+        context = contextvars.copy_context()
+        context.run(HOST.set, host)
+        self.call_later(delay, callback, *args, context=context)
+
+    def effect(self, name: str, when: str) -> None:
+        """A point in a host's run where it may die."""
+        host = HOST.get()
+        if host is not None:
+            self.at_effect(host, name, when)
+            if host.dead:
+                raise Died
+
+    def run_until(self, done: Callable[[], bool], deadline: float, turns_max: int = 100_000) -> None:
+        """Let things happen until ``done``. Raises what any of them raised, or Deadlock."""
+        before = asyncio._get_running_loop()
+        asyncio._set_running_loop(self)
+        try:
+            while not done():
+                if not self._heap or self._heap[0][0] > deadline or self.turns > turns_max:
+                    raise Deadlock
+                self._turn()
+                if self.failure is not None:
+                    raise self.failure
+        finally:
+            asyncio._set_running_loop(before)
+
+    def close(self) -> None:
+        """Let go of what never ended."""
+        self._heap.clear()
+        while self._tasks:
+            task = self._tasks.pop()
+            if not task.done():
+                with contextlib.suppress(BaseException):
+                    task.get_coro().close()
+        self._heap.clear()
+
+    def _turn(self) -> None:
+        when, number, handle = heapq.heappop(self._heap)
+        self.now = max(self.now, when)
+        if handle._cancelled:
+            return
+        host = handle._context.get(HOST)
+        if host is not None:
+            if host.dead:
+                return
+            if host.frozen_until > self.now:
+                heapq.heappush(self._heap, (host.frozen_until, number, handle))
+                return
+        self.turns += 1
+        handle._run()
+
+
+def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(result)

@@ -1,0 +1,406 @@
+"""A world made from a plan: brokers, workers, sinks and a database in virtual time, and what is done to them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import pipeline.sink.tabulation as tabulation
+import pipeline.worker.partition as partition_module
+import pipeline.worker.state as state_module
+from pipeline.codec.columns import TableColumns, decode_table
+from pipeline.codec.records import Codec
+from pipeline.domain.events import Adjustment, Cancellation, CancellationRange, MeterEvent
+from pipeline.errors import UndecodableRecord
+from pipeline.kafka.topics import Topics
+from pipeline.worker import layout
+from pipeline.worker.columnar import fold_rows
+from tests.simulation.broker import T0_MS, Broker
+from tests.simulation.chance import Chance, Trace
+from tests.simulation.checks import Checks, Violation
+from tests.simulation.clickhouse import SimClickHouse
+from tests.simulation.groups import Coordinator
+from tests.simulation.hosts import Machine, SinkHost, WorkerHost
+from tests.simulation.loop import Deadlock, Host, SimLoop
+from tests.simulation.oracle import Windows, home
+from tests.simulation.plan import RULES, TRAFFIC_S, Plan, Step
+from tests.simulation.stores import SnapshotStore
+
+REST_WITHIN_S = 60.0
+"""Virtual time between the last step and rest: lag 0 everywhere (invariant 12 of FAULTS)."""
+
+
+class Outcome(NamedTuple):
+    """What became of a run."""
+
+    failure: str | None
+    trace: Trace
+    turns: int
+
+
+class RememberingCodec(Codec):
+    """Decodes equal bytes once: half of a world's time would go into it otherwise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._known: dict[tuple[str, bytes | None], Any] = {}
+
+    def _once(self, kind: str, value: bytes | None, decode: Any) -> Any:
+        found = self._known.get((kind, value))
+        if found is None:
+            try:
+                found = decode(value)
+            except UndecodableRecord as error:
+                found = error
+            self._known[kind, value] = found
+        if isinstance(found, UndecodableRecord):
+            raise UndecodableRecord(found.reason, found.detail)
+        return found
+
+    def decode_journal(self, value: bytes | None) -> Any:
+        return self._once("journal", value, super().decode_journal)
+
+    def decode_accepted_event(self, value: bytes) -> Any:
+        return self._once("accepted", value, super().decode_accepted_event)
+
+    def decode_shard(self, value: bytes | None) -> Any:
+        return self._once("shard", value, super().decode_shard)
+
+    def decode_disposition(self, value: bytes | None) -> Any:
+        return self._once("disposition", value, super().decode_disposition)
+
+
+class World:
+    """Everything there is, until it comes to rest."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.chance = Chance(plan.seed)
+        self.trace = Trace()
+        self.loop = SimLoop(self._delay)
+        self.loop.at_effect = self._effect
+        self.topics = topics = Topics("sim")
+        count = plan.shape.partitions
+        self.broker = Broker(
+            self.loop,
+            self.chance,
+            self.trace,
+            {
+                topics.journal: count,
+                topics.adjustments: min(2, count),
+                topics.summaries: count,
+                topics.dispositions: count,
+                topics.dead_letters: 1,
+            },
+        )
+        self.broker.holes = plan.shape.holes
+        self.codec = RememberingCodec()
+        windows = Windows(RULES.max_past_ms, RULES.max_ahead_ms, RULES.cancellation_window_ms)
+        self.checks = Checks(self.broker, topics, self.codec, windows)
+        self.database = SimClickHouse(self.broker)
+        self.snapshots = SnapshotStore()
+        self.workers = Coordinator("worker", self.broker, [topics.journal, topics.adjustments])
+        sunk = [topics.summaries, topics.dispositions]
+        if plan.shape.event_log:
+            sunk += [topics.journal, topics.adjustments]
+        self.sinks = Coordinator("sink", self.broker, sunk)
+        for group in (self.workers, self.sinks):
+            group.commits_lost = plan.shape.commits_lost
+            group.on_commit.append(lambda place, offset, name=group.name: self._committed(name, place, offset))
+        self.broker.on_append.append(self._appended)
+        self.machines: dict[str, Machine] = {}
+        for number in range(plan.shape.workers):
+            self.machines[f"worker-{number}"] = WorkerHost(self, f"worker-{number}", self.workers)
+        for number in range(plan.shape.sinks):
+            self.machines[f"sink-{number}"] = SinkHost(self, f"sink-{number}", self.sinks)
+        self.traps: deque[list[Any]] = deque()
+        self.truncated = False
+        self.steps_left = len(plan.steps)
+
+    # What models ask.
+
+    def _delay(self, host: Host | None, name: str) -> float:
+        return self.chance.of(f"threads {host}").choice((0.0, 0.001, 0.002, 0.010, 0.060))
+
+    def _effect(self, host: Host, name: str, when: str) -> None:
+        for trap in list(self.traps):
+            if trap[:3] == [host.name, name, when]:
+                trap[3] -= 1
+                if trap[3] <= 0:
+                    self.traps.remove(trap)
+                    self.trace.say(self.loop.now, host.name, f"{trap[4]} {when} {name}")
+                    machine = self.machines[host.name]
+                    (machine.kill if trap[4] == "kill" else machine.freeze)(trap[5])
+
+    def _appended(self, topic: str, partition: int, stored: Any) -> None:
+        self.trace.say(self.loop.now, topic, "append", partition, stored.offset, stored.appended_at_ms - T0_MS)
+        for machine in self.machines.values():
+            if machine.member is not None:
+                machine.member.wake()
+
+    def _committed(self, group: str, place: tuple[str, int], offset: int) -> None:
+        self.trace.say(self.loop.now, group, "commit", *place, offset)
+        self.checks.commit(group, place, offset, self.database)
+
+    def wrote(self, who: str, partition: int, cursor: int) -> None:
+        self.trace.say(self.loop.now, who, "writes", partition, cursor)
+        self.checks.cursor(partition, cursor, who)
+
+    def refused(self, machine: Machine, why: str) -> None:
+        if not self.truncated:
+            raise Violation(f"12 liveness: {machine.name} refuses, though nothing is wrong: {why}")
+        self.trace.say(self.loop.now, machine.name, "refused")
+        machine.refused = why
+        machine.kill(None)
+
+    # A run.
+
+    def run(self) -> Outcome:
+        """Take the steps, let the world heal, wait for rest, check."""
+        random.seed(self.plan.seed)  # the sink's back-off
+        logging.getLogger("meterline").setLevel(logging.CRITICAL)
+        failure = None
+        with _quick(self.plan.shape.by_columns), contextlib.closing(self.loop):
+            try:
+                self._live()
+            except Deadlock:
+                failure = f"12 liveness: no rest after {self.loop.now:.1f} s, {self.loop.turns} turns: {self._lag()}"
+            except Exception as error:  # whatever a step of ours raises
+                failure = f"{type(error).__name__}: {error}"
+                self.error = error
+        return Outcome(failure, self.trace, self.loop.turns)
+
+    def _live(self) -> None:
+        for machine in self.machines.values():
+            machine.start()
+        for step in self.plan.steps:
+            self.loop.call_at(step.at, self._take, step)
+        self.loop.call_at(TRAFFIC_S, self._heal)
+        self.loop.run_until(lambda: self.loop.now > TRAFFIC_S and self._at_rest(), TRAFFIC_S + REST_WITHIN_S)
+        if not any(machine.refused for machine in self.machines.values()):
+            self.checks.at_rest(self.database, self.plan.shape.event_log)
+
+    def _take(self, step: Step) -> None:
+        self.steps_left -= 1
+        self.trace.say(self.loop.now, "step", step.kind, *step.args)
+        getattr(self, "_do_" + step.kind)(*step.args)
+
+    def _heal(self) -> None:
+        """No more faults: everybody is there, and everything answers."""
+        self.trace.say(self.loop.now, "world", "heals")
+        self.traps.clear()
+        for log in self.broker.logs.values():
+            log.away_until = 0.0
+        self.workers.commits_lost = self.sinks.commits_lost = 0.0
+        self.database.away_until = self.database.unsure_until = 0.0
+
+    def _at_rest(self) -> bool:
+        if self.steps_left or any(machine.host.frozen_until > self.loop.now for machine in self.machines.values()):
+            return False
+        if any(machine.refused for machine in self.machines.values()):
+            return self.loop.now > TRAFFIC_S + 10.0
+        return all(
+            group.committed[place] >= self.broker.logs[place].end
+            for group in (self.workers, self.sinks)
+            for place in group.places
+        )
+
+    def _lag(self) -> list[Any]:
+        return [
+            (group.name, *place, group.committed[place], self.broker.logs[place].end)
+            for group in (self.workers, self.sinks)
+            for place in group.places
+            if group.committed[place] < self.broker.logs[place].end
+        ]
+
+    # Steps: what producers do.
+
+    def _send(self, topic: str, partition: int, key: bytes | None, value: bytes | None) -> None:
+        self.broker.append(topic, partition, key, value)
+        if self.chance.of("producers").random() < self.plan.shape.unsure:
+            self.trace.reach("a producer sent again, not knowing")
+            self.loop.call_on(None, 0.05, self.broker.append, topic, partition, key, value)
+
+    def _now_ms(self) -> int:
+        return T0_MS + int(self.loop.now * 1000) + self.broker.leap_ms
+
+    def _event(self, identifier: str, name: str, customer: str, value: int, at: int, dims: Any, live: bool) -> Any:
+        # Moments of ten seconds, so that an event that is sent again is the same one.
+        when_ms = self._now_ms() // 10_000 * 10_000 + at
+        return MeterEvent(identifier, name, customer, value, when_ms, dims, live)
+
+    def _do_event(self, *args: Any) -> None:
+        event = self._event(*args)
+        self._produce(event)
+
+    def _produce(self, event: MeterEvent) -> None:
+        partition = home(event.identifier, self.plan.shape.partitions)
+        self._send(self.topics.journal, partition, event.identifier.encode(), self.codec.encode_event(event))
+
+    def _do_wild(self, *args: Any) -> None:
+        name, changed = args[-1]
+        event = self._event(*args[:-1])
+        if name == "timestamp_ms":
+            clock_ms = self.checks.ledgers[home(event.identifier, self.plan.shape.partitions)].clock_ms
+            changed += clock_ms or self._now_ms()
+        self._produce(event._replace(**{name: changed}))
+
+    def _do_stray(self, kind: str, *args: Any) -> None:
+        event, partition = self._event(*args[:-1]), args[-1] % self.plan.shape.partitions
+        value = self.codec.encode_event(event)
+        if kind == "cancel":
+            request = Cancellation(f"s{args[-1]}", event.event_name, True, event.identifier, None, self._now_ms())
+            value = self.codec.encode_cancellation(request)
+        key = None if kind == "unkeyed" else event.identifier.encode()
+        self._send(self.topics.journal, partition, key, value)
+
+    def _adjust(self, adjustment_id: str, value: bytes) -> None:
+        partition = home(adjustment_id, self.broker.partitions[self.topics.adjustments])
+        self._send(self.topics.adjustments, partition, adjustment_id.encode(), value)
+
+    def _do_cancel(self, adjustment_id: str, identifier: str, name: str, live: bool) -> None:
+        self._adjust(
+            adjustment_id, self.codec.encode_adjustment(Adjustment(adjustment_id, name, live, identifier, None))
+        )
+
+    def _do_range(self, adjustment_id: str, name: str, customer: str | None, start: int, length: int) -> None:
+        start_ms = self._now_ms() // 10_000 * 10_000 + start
+        span = CancellationRange(customer, start_ms, start_ms + length)
+        self._adjust(adjustment_id, self.codec.encode_adjustment(Adjustment(adjustment_id, name, True, None, span)))
+
+    def _do_garbage(self, value: bytes | None, partition: int) -> None:
+        self._send(self.topics.journal, partition % self.plan.shape.partitions, b"k", value)
+
+    def _do_bad_adjustment(self, kind: str) -> None:
+        bad = {
+            "junk": b"junk",
+            "both": self.codec.encode_adjustment(Adjustment("both", "n", True, None, None)),
+            "name": self.codec.encode_adjustment(Adjustment("name", "", True, "e1", None)),
+        }
+        self._adjust(kind, bad[kind])
+
+    def _do_copy(self, which: int) -> None:
+        log = self.broker.logs[self.topics.journal, which % self.plan.shape.partitions]
+        if log.records:
+            chosen = log.records[which % len(log.records)]
+            self._send(self.topics.journal, which % self.plan.shape.partitions, chosen.key, chosen.value)
+
+    # Steps: faults.
+
+    def _do_kill(self, name: str, pause: float) -> None:
+        self.machines[name].kill(pause)
+
+    _do_kill_sink = _do_kill
+
+    def _do_kill_at(self, name: str, effect: str, when: str, count: int, pause: float) -> None:
+        self.traps.append([name, effect, when, count, "kill", pause])
+
+    def _do_freeze(self, name: str, seconds: float) -> None:
+        self.machines[name].freeze(seconds)
+
+    _do_freeze_sink = _do_freeze
+
+    def _do_freeze_at(self, name: str, effect: str, when: str, count: int, seconds: float) -> None:
+        self.traps.append([name, effect, when, count, "freeze", seconds])
+
+    def _do_rebalance(self) -> None:
+        self.workers.rebalance("chance")
+
+    def _do_stop(self, name: str, pause: float) -> None:
+        self.machines[name].stop(pause)
+
+    def _do_join(self) -> None:
+        name = f"worker-{len(self.machines)}"
+        self.machines[name] = machine = WorkerHost(self, name, self.workers)
+        machine.start()
+
+    def _do_skew(self, number: int, skew_ms: int) -> None:
+        places = [place for place in self.broker.logs if place[0] in (self.topics.journal, self.topics.adjustments)]
+        self.broker.logs[places[number % len(places)]].skew_ms = skew_ms
+
+    def _do_leap(self, leap_ms: int) -> None:
+        self.broker.leap_ms += leap_ms
+
+    def _do_leader(self, number: int, seconds: float, skew_ms: int) -> None:
+        places = sorted(self.broker.logs)
+        log = self.broker.logs[places[number % len(places)]]
+        log.away_until, log.skew_ms = self.loop.now + seconds, skew_ms
+
+    def _do_lose_disk(self, name: str, pause: float) -> None:
+        machine = self.machines[name]
+        machine.kill(pause)
+        machine.disk.stores.clear()
+
+    def _do_lose_commits(self) -> None:
+        """Kafka forgets the offsets of a group that has been empty for long: everybody was away."""
+        for group in (self.workers, self.sinks):
+            for machine in self.machines.values():
+                if machine.coordinator is group:
+                    machine.kill(self.chance.of("lose commits").choice((0.1, 0.5)))
+            group.members.clear()
+            group.committed = dict.fromkeys(group.committed, 0)
+        self.checks.forget_commits()
+
+    def _do_damage_snapshot(self) -> None:
+        for snapshots in self.snapshots.of.values():
+            snapshots[-1].damaged = True
+
+    def _do_gives_up(self, name: str) -> None:
+        machine = self.machines[name]
+        if isinstance(machine, WorkerHost) and not machine.host.dead:
+            machine.outlet.gives_up = True
+
+    def _do_database_away(self, seconds: float) -> None:
+        self.database.away_until = self.loop.now + seconds
+
+    def _do_database_unsure(self, seconds: float) -> None:
+        self.database.unsure_until = self.loop.now + seconds
+
+    def _do_retention(self, number: int, part: float) -> None:
+        log = self.broker.logs[self.topics.journal, number % self.plan.shape.partitions]
+        log.first = max(log.first, int(log.end * part))
+        log.records = [one for one in log.records if one.offset >= log.first]
+        self.truncated = True
+
+
+@contextlib.contextmanager
+def _quick(by_columns: bool) -> Iterator[None]:
+    """Pages and caches so small that a few dozen records fill them.
+
+    Without columns, fold and tabulate record by record: the same answers (tested), and quicker on a handful.
+    """
+    kept = partition_module.fold_columns, tabulation.decode_table
+    pages = layout.BODIES_PER_PAGE, layout.ENTRIES_PER_PAGE, layout.ENTRY_PAGE_BYTES, state_module.CACHED_TALLIES_MAX
+    layout.BODIES_PER_PAGE, layout.ENTRIES_PER_PAGE, layout.ENTRY_PAGE_BYTES = 4, 3, 3 * layout.ENTRY_BYTES
+    state_module.CACHED_TALLIES_MAX = 2
+    if not by_columns:
+        partition_module.fold_columns = lambda partition, batch, checks: fold_rows(
+            partition, batch, range(len(batch)), {}
+        )
+        tabulation.decode_table = _no_columns
+    try:
+        yield
+    finally:
+        partition_module.fold_columns, tabulation.decode_table = kept
+        layout.BODIES_PER_PAGE, layout.ENTRIES_PER_PAGE, layout.ENTRY_PAGE_BYTES = pages[:3]
+        state_module.CACHED_TALLIES_MAX = pages[3]
+
+
+_EMPTY: dict[str, TableColumns] = {}
+
+
+def _no_columns(name: str, values: list[bytes | None], prefixes: Any = None) -> TableColumns:
+    if name not in _EMPTY:
+        _EMPTY[name] = decode_table(name, [])
+    return _EMPTY[name]._replace(rest=np.arange(len(values)))
+
+
+def run(plan: Plan) -> Outcome:
+    """Run a plan in a world of its own."""
+    return World(plan).run()

@@ -26,6 +26,14 @@ def create_tables(client: Client, number: int) -> None:
             client.command(statement)
 
 
+def create_shared_tables(client: Client) -> None:
+    """Those tables and views that belong to no generation, where they are missing."""
+    for migration in known_migrations():
+        for statement in migration.statements:
+            if not _OF_FIRST.search(statement):
+                client.command(statement)
+
+
 def show(client: Client, number: int) -> None:
     """Let the views show this generation."""
     for statement in _statements(number):

@@ -95,12 +95,15 @@ class Crew:
         home: Path,
         generation: int,
         workers: int,
-        snapshots: Callable[[], Mapping[int, int]] | None,
+        snapshots: Callable[[], Mapping[int, int]] | None = None,
+        group: str = "",
     ) -> None:
         """``command``: how ``meterline`` is called; ``home``: a directory for the crew's state and logs.
 
         ``snapshots`` tells by partition how far the generation's snapshots reach; None where there are none.
+        ``group``: one of the sink's own, in which it copies everything.
         """
+        self._group = ("--group", group) if group else ()
         self._snapshots = snapshots
         self.size = workers
         self._home = home
@@ -134,7 +137,7 @@ class Crew:
 
     def _begin(self, role: str, name: str) -> None:
         assert self._lock is not None
-        argv = (*self._command, role, *self._options)
+        argv = (*self._command, role, *self._options, *(self._group if role == "sink" else ()))
         environ = {**self._environ, "METERLINE_STATE": str(self._home / name)}
         self._members.append(_Member(argv, environ, self._home / f"{name}.log", self._lock.fileno()))
 

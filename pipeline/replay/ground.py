@@ -34,10 +34,18 @@ class Ground:
     def prepare(self, generation: Generation) -> None:
         """Topics, groups and tables of a generation, those that are missing. Can be repeated."""
         admin.create(self.kafka, self.namespace, generation.partitions, self.replication, generation)
-        if self.shown() is None:
-            list(migrate(self.server))  # whoever lost the database gets it back on the way
+        self.restore_tables(self.ledger.read().live)
         with translated(self.server), connect(self.server) as client:
             sql.create_tables(client, generation.number)
+
+    def restore_tables(self, live: Generation) -> None:
+        """Whoever lost the database, or tables in it, gets them back, empty."""
+        if self.shown() is None:
+            list(migrate(self.server))
+            self.show(live)
+        with translated(self.server), connect(self.server) as client:
+            sql.create_shared_tables(client)
+            sql.create_tables(client, live.number)
 
     def known(self, fold: str) -> Generations:
         """What stands, with the rules of the first generation written down: ``fold`` where nobody has folded yet.

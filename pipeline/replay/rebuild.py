@@ -24,7 +24,7 @@ from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
 from pipeline.domain.generations import BUILDING, LIVE, Generation
-from pipeline.errors import Refusal, Unavailable
+from pipeline.errors import MeterlineError, Refusal, Unavailable
 from pipeline.kafka import fence
 from pipeline.kafka.members import members
 from pipeline.replay.comparison import Comparison, compare
@@ -46,6 +46,9 @@ class Watch(Protocol):
 
     def step(self, description: str, measured: bool = False) -> AbstractContextManager[Callable[[int, int, str], None]]:
         """A step begins; what it gives is told (done, total, note), with total 0 where nothing can be measured."""
+
+    def go_without(self, error: MeterlineError) -> bool:
+        """Whether to switch over although the generations cannot be compared."""
 
     def agree(self, comparison: Comparison) -> bool:
         """Whether to switch over to a generation that compares like this."""
@@ -84,10 +87,15 @@ def begin(ground: Ground, fold: str, watch: Watch) -> Generation:
 def build(ground: Ground, one: Generation, crew: Crew, watch: Watch) -> None:
     """Fold, compare, and switch over. Raises Refusal when the generations differ and nobody agrees to that."""
     catch_up(ground, one, crew, watch)
-    if not watch.agree(compared(ground, one, crew, watch)):
+    try:
+        agreed = watch.agree(compared(ground, one, crew, watch))
+    except (Refusal, Unavailable) as error:
+        agreed = watch.go_without(error)
+    if not agreed:
         raise Refusal(
-            f"generation {one.number} is built and differs: nothing was switched over. `meterline rebuild"
-            f" --accept-differences` does; `meterline generations drop {one.number}` throws it away"
+            f"generation {one.number} is built and differs from the live one, or could not be compared: nothing was"
+            " switched over. `meterline rebuild --accept-differences` does;"
+            f" `meterline generations drop {one.number}` throws it away"
         )
     switch(ground, one, crew, watch)
 

@@ -56,6 +56,15 @@ class Snapshots:
         shutil.rmtree(checkpoint)
         self._prune(home)
 
+    def newest_cursors(self) -> dict[int, int]:
+        """By partition, the cursor of the newest snapshot, whosever it is."""
+        found: dict[int, int] = {}
+        for place in self._files.glob(f"{self._root}/partition-*/*.json"):
+            home, name = place.rsplit("/", 2)[-2:]
+            number = int(home.removeprefix("partition-"))
+            found[number] = max(found.get(number, 0), int(name.removesuffix(".json")))
+        return found
+
     def delete_all(self) -> None:
         """Every snapshot of every partition."""
         for home in self._files.glob(f"{self._root}/partition-*"):

@@ -34,7 +34,8 @@ def fill(ground: Ground, muster: Muster, watch: Watch, *, event_log: bool) -> No
     one = ground.ledger.read().live
     ground.restore_tables(one)
     names = ground.topics(one)
-    topics = [names.summaries, names.dispositions, names.adjustments, *([names.journal] if event_log else [])]
+    topics = [names.summaries, names.dispositions, names.adjustments, names.catalog]
+    topics += [names.journal] if event_log else []
     group = f"{names.sink_group}-tables"
     admin.delete(ground.kafka, (), [group])
     places = [(topic, number) for topic in topics for number in partitions_of(ground.kafka, topic)]

@@ -121,6 +121,9 @@ class Worker:
         starts = {tp: offset for tp, offset in offsets.items() if offset is not None}
         adjustments = [(tp.topic, tp.partition) for tp in assigned if tp.topic == self.topics.adjustments]
         acted = await asyncio.to_thread(self.acts.below, adjustments)
+        consumer: Any = self.app.consumer
+        for place, offset in acted.items():  # what another generation's worker routed is no lag of ours
+            consumer.note_done(TP(*place), offset)
         return starts | {TP(*place): offset for place, offset in acted.items()}
 
 

@@ -17,7 +17,7 @@ from docker.errors import ImageNotFound
 
 ROOT = Path(__file__).parents[2]
 COMPOSE_FILE = ROOT / "docker-compose.yml"
-RUN = os.environ.get("METERLINE_TEST_RUN") or str(os.getpid())
+RUN = os.environ.get("CONTAINERS_RUN") or str(os.getpid())
 PREFIX = f"meterline-test-{RUN}-"
 STAND_IN = "meterline.stand-in"
 """The label of an image that infra/docker/offline/build made in place of the official one."""

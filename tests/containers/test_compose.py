@@ -1,0 +1,113 @@
+"""docker-compose.yml itself: up, metered, killed, scaled, down. The very file that a reader brings up."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.containers import engine
+from tests.containers.compose import Compose
+from tests.containers.pair import serves
+from tests.workers import until
+
+FLIGHTS = 60_000
+UP_TO_QUERY_S = 60.0
+"""From `up` to the first answer, images being there; on a machine that has nothing else to do."""
+
+
+def state(container: str) -> dict[str, object]:
+    return dict(json.loads(engine.docker_cli("inspect", "--format", "{{json .State}}", container)))
+
+
+def healthy(container: str) -> bool:
+    health = state(container).get("Health")
+    return isinstance(health, dict) and health["Status"] == "healthy"
+
+
+@pytest.fixture(scope="module")
+def up() -> object:
+    """The stack as docker-compose.yml has it, three workers."""
+    with Compose() as compose:
+        began = time.monotonic()
+        compose.up("--scale", "worker=3")
+        until(lambda: serves(f"{compose.gateway_url}/health/ready"), "the gateway is ready")
+        answer = compose.cli("query", "nothing_yet")
+        took_s = time.monotonic() - began
+        print(f"from up to the first query: {took_s:.1f} s; it said: {answer[-200:]}")
+        yield compose, took_s
+        compose.down()
+        assert compose.left() == {"containers": [], "networks": [], "volumes": []}
+
+
+@pytest.mark.timeout(500)
+def test_the_demo_comes_out_exactly_while_containers_are_killed(up: tuple[Compose, float], tmp_path: Path) -> None:
+    """Publish, take back, query, compare: digit for digit, whatever is killed meanwhile."""
+    compose, took_s = up
+    assert took_s < 3 * UP_TO_QUERY_S
+    random_ = random.Random(7)
+    demo = compose.start_cli(tmp_path / "demo.log", "demo", "--flights", str(FLIGHTS))
+    killed = []
+    try:
+        until(lambda: b"adding up" in (tmp_path / "demo.log").read_bytes(), "the demo begins")
+        for service in ("worker", "sink", "worker", "clickhouse", "kafka", "worker", "sink"):
+            time.sleep(2.0)  # as good a moment as any: a kill has no condition to wait for
+            if demo.poll() is not None:
+                break
+            victim = random_.choice(compose.containers(service))
+            engine.docker_cli("kill", victim)
+            engine.docker_cli("start", victim)  # docker's restart policy takes a kill by hand for a wish
+            killed.append(service)
+        assert demo.wait(400) == 0, (tmp_path / "demo.log").read_text()[-3000:]
+    finally:
+        demo.kill()
+    said = (tmp_path / "demo.log").read_text()
+    assert "digit for digit" in said
+    assert re.search(r"✓ [\d,]+ events in the journal = [\d,]+ counted \+ [\d,]+ cancelled \+ [\d,]+ duplicates", said)
+    assert len(killed) >= 3, said
+
+
+def test_all_parts_run_healthy_and_confined(up: tuple[Compose, float]) -> None:
+    compose, _ = up
+    ours = [*compose.containers("worker"), *compose.containers("sink"), *compose.containers("gateway")]
+    assert len(ours) == 5
+    for container in ours:
+        until(lambda container=container: healthy(container), "the health check says that it makes progress")
+        (found,) = json.loads(engine.docker_cli("inspect", container))
+        assert found["HostConfig"]["ReadonlyRootfs"]
+        assert found["HostConfig"]["CapDrop"] == ["ALL"]
+        assert found["Config"]["User"] == "10001"
+        assert found["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
+        assert found["HostConfig"]["Memory"] > 0
+        assert not [pair for pair in found["Config"]["Env"] if re.match(r"METERLINE_\w*(PASSWORD|SECRETS)=", pair)]
+
+
+def test_every_worker_has_its_own_state_and_keeps_it(up: tuple[Compose, float]) -> None:
+    compose, _ = up
+    (worker, *_) = compose.containers("worker")
+    listed = engine.docker_cli("exec", worker, "ls", "/var/lib/meterline/state").split()
+    assert sorted(listed) == ["worker-1", "worker-2", "worker-3"]
+
+
+def test_each_part_stops_when_it_is_asked_to(up: tuple[Compose, float]) -> None:
+    """SIGTERM ends it within its grace, with exit code 0, and it comes back."""
+    compose, _ = up
+    for service in ("worker", "sink", "gateway"):
+        (container, *_) = compose.containers(service)
+        engine.docker_cli("stop", "--time", "15", container)
+        assert state(container)["ExitCode"] == 0, engine.docker_cli("logs", "--tail", "20", container)
+        engine.docker_cli("start", container)
+
+
+def test_nothing_is_reached_but_from_this_machine(up: tuple[Compose, float]) -> None:
+    compose, _ = up
+    for service in ("kafka", "clickhouse", "gateway"):
+        (container,) = compose.containers(service)
+        (found,) = json.loads(engine.docker_cli("inspect", container))
+        bound = [one["HostIp"] for ends in found["NetworkSettings"]["Ports"].values() for one in ends or []]
+        assert bound
+        assert set(bound) == {"127.0.0.1"}

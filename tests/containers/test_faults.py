@@ -1,0 +1,247 @@
+"""Faults that only containers show, on three brokers: rows B1, C1, C2, C5, C7, C9 and C10.
+
+Each ends alike: heal, wait until nothing is left to do, then what is published is what the plain fold says of the
+journal, and the client's own ledger agrees with the journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+import stripe
+
+from pipeline import wiring
+from pipeline.gateway.keys import made_key
+from pipeline.kafka import admin
+from pipeline.settings import Settings
+from tests.containers.cluster import Cluster
+from tests.containers.ledger import Ledger
+from tests.containers.pair import serves
+from tests.workers import Deployment, until
+
+PARTITIONS = 3
+SECRETS = "first:" + "0123456789abcdef" * 2
+SESSION_S = 6.0
+ELECTION_S = 30.0
+"""More than a new leader takes: the broker's session, and the clients' looking for it, on a machine that is busy."""
+
+
+@dataclasses.dataclass
+class Field:
+    """One namespace on the cluster: a gateway, two workers, a key and a meter."""
+
+    cluster: Cluster
+    deployment: Deployment
+    settings: Settings
+    gateway: object
+    url: str
+    workers: dict[str, object]
+    ledger: Ledger
+
+    def settle(self) -> None:
+        """The end of every scenario."""
+        self.cluster.heal()
+        self.deployment.await_members(len(self.workers))
+        world = self.deployment.assert_as_specified()
+        self.ledger.assert_kept(self.cluster.servers, self.deployment.topics, world)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with Cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def field(cluster: Cluster, namespace: str, tmp_path: Path) -> Iterator[Field]:
+    yield from standing(cluster, namespace, tmp_path)
+
+
+def standing(cluster: Cluster, namespace: str, home: Path) -> Iterator[Field]:
+    admin.create(cluster.config, namespace, PARTITIONS, 3)
+    environ = {
+        "NAMESPACE": namespace,
+        "PARTITIONS": str(PARTITIONS),
+        "SESSION_TIMEOUT": f"{SESSION_S:.0f}s",
+        "FLUSH_EVERY": "50ms",
+        "GATEWAY_SECRETS": SECRETS,
+    }
+    mine = {f"METERLINE_{name}": text for name, text in environ.items()}
+    settings = Settings.load(mine | {"METERLINE_KAFKA": cluster.servers})
+    containers = []
+    with Deployment(cluster.servers, namespace, home, partitions=PARTITIONS) as deployment:
+        try:
+            gateway, url = cluster.gateway(f"gateway-{namespace}", **environ)
+            containers.append(gateway)
+            workers = {}
+            for number in (1, 2):
+                name = f"worker-{number}-{namespace}"
+                workers[name] = cluster.part(name, "worker", **environ)
+                containers.append(workers[name])
+            until(lambda: serves(f"{url}/health/ready"), "the gateway is ready")
+            key = new_key(settings)
+            until(lambda: knows(url, key), "the gateway knows the key")
+            ledger = Ledger(url, key, new_meter(url, key))
+            deployment.await_members(len(workers))
+            yield Field(cluster, deployment, settings, gateway, url, workers, ledger)
+        except BaseException:
+            cluster.show_logs()
+            raise
+        finally:
+            cluster.remove(*containers)
+
+
+def new_key(settings: Settings) -> str:
+    key, one = made_key(wiring.gateway_secrets(settings), time.time_ns() // 1_000_000, livemode=True, scopes=None)
+
+    async def write() -> None:
+        async with wiring.catalog_session(settings) as catalog:
+            await catalog.write(one)
+
+    asyncio.run(write())
+    return str(key)
+
+
+def knows(url: str, key: str) -> bool:
+    asked = requests.get(f"{url}/v1/billing/meters", headers={"Authorization": f"Bearer {key}"}, timeout=10)
+    return asked.status_code not in (401, 503)
+
+
+def new_meter(url: str, key: str) -> str:
+    http = stripe.RequestsClient()
+    client = stripe.StripeClient(key, base_addresses={"api": url, "meter_events": url}, http_client=http)
+    name = f"calls_{time.time_ns()}"
+    client.v1.billing.meters.create(
+        {"display_name": "calls", "event_name": name, "default_aggregation": {"formula": "sum"}}
+    )
+    http.close()
+    return name
+
+
+def await_successes(ledger: Ledger, count: int = 20, within_s: float = 60.0) -> None:
+    """Wait until this many more requests were answered 200."""
+    before = ledger.statuses()[200]
+    until(lambda: ledger.statuses()[200] >= before + count, f"{count} more successes", within_s)
+
+
+def test_c1_a_leader_is_killed_under_load(field: Field) -> None:
+    """Successes go on within an election's time, and nothing that was acknowledged is lost."""
+    with field.ledger as ledger:
+        await_successes(ledger)
+        leader = field.cluster.leader(field.deployment.topics.journal)
+        field.cluster.brokers[leader].kill()
+        await_successes(ledger, 50)
+    assert ledger.longest_silence_s() < ELECTION_S
+    field.settle()
+
+
+def test_c2_two_of_three_brokers_are_killed(field: Field) -> None:
+    """With one of three there is no success: 503. When they are back, it goes on by itself."""
+    with field.ledger as ledger:
+        await_successes(ledger)
+        for number in (1, 2):
+            field.cluster.brokers[number].kill()
+        gone = time.monotonic()
+        until(lambda: ledger.statuses(gone + 1.0)[503] >= 2, "the gateway refuses", 60)
+        assert ledger.statuses(gone + 1.0)[200] == 0
+        for number in (1, 2):
+            field.cluster.brokers[number].start()
+        await_successes(ledger, within_s=90)
+    field.settle()
+
+
+def test_c5_a_frozen_leader_comes_back_as_a_stranger(field: Field) -> None:
+    """20 s of nothing; another leads; what the old one still had to say is refused."""
+    with field.ledger as ledger:
+        await_successes(ledger)
+        topic = field.deployment.topics.journal
+        leader = field.cluster.leader(topic)
+        field.cluster.brokers[leader].pause()
+        frozen = time.monotonic()
+        until(lambda: field.cluster.leader(topic) != leader, "another leads", 60)
+        await_successes(ledger, 50)
+        until(lambda: time.monotonic() > frozen + 20, "20 s are over")
+        field.cluster.brokers[leader].unpause()
+        await_successes(ledger, 50)
+    assert ledger.longest_silence_s() < ELECTION_S
+    field.settle()
+
+
+def test_c7_a_gateway_is_cut_off_from_the_brokers(field: Field) -> None:
+    """No packet passes for 30 s, and none comes back to say so: 503, no success; then on by itself."""
+    name = f"gateway-{field.deployment.namespace}"
+    with field.ledger as ledger:
+        await_successes(ledger)
+        field.cluster.cut(field.gateway)
+        cut = time.monotonic()
+        until(lambda: time.monotonic() > cut + 30, "30 s are over")
+        assert ledger.statuses(cut + 1.0)[200] == 0
+        field.cluster.join(field.gateway, name)
+        await_successes(ledger, within_s=90)
+        assert ledger.statuses(cut)[503] > 0
+    field.settle()
+
+
+def test_c9_the_quorum_is_lost_and_comes_back(field: Field) -> None:
+    """Two of three controllers freeze: no leader can be elected, nothing is acknowledged twice or lost."""
+    with field.ledger as ledger:
+        await_successes(ledger)
+        leader = field.cluster.leader(field.deployment.topics.journal)
+        others = [number for number in field.cluster.brokers if number != leader]
+        for number in others:
+            field.cluster.brokers[number].pause()
+        lost = time.monotonic()
+        until(lambda: time.monotonic() > lost + 12, "12 s are over")
+        for number in others:
+            field.cluster.brokers[number].unpause()
+        await_successes(ledger, 50, within_s=90)
+    field.settle()
+
+
+def test_b1_a_frozen_worker_awakes_after_another_has_taken_over(field: Field) -> None:
+    """Frozen for three sessions' time; what it says afterwards changes nothing."""
+    (name, frozen), *_ = field.workers.items()
+    with field.ledger as ledger:
+        await_successes(ledger)
+        frozen.pause()
+        paused = time.monotonic()
+        field.deployment.await_members(1)
+        until(lambda: time.monotonic() > paused + 3 * SESSION_S, "three sessions are over")
+        field.deployment.await_progress(1)
+        frozen.unpause()
+        field.deployment.await_members(2)
+        await_successes(ledger)
+    assert name in field.workers
+    field.settle()
+
+
+def test_b1_a_worker_is_cut_off_from_its_coordinator(field: Field) -> None:
+    """The same by the network: it cannot even know that it is out."""
+    (name, alone), *_ = field.workers.items()
+    with field.ledger as ledger:
+        await_successes(ledger)
+        field.cluster.cut(alone)
+        field.deployment.await_members(1)
+        await_successes(ledger)
+        field.cluster.join(alone, name)
+        field.deployment.await_members(2)
+    field.settle()
+
+
+def test_c1_a_broker_is_cut_off_from_the_other_two(field: Field) -> None:
+    """A leader that cannot reach its followers acknowledges nothing; the others elect one of themselves."""
+    with field.ledger as ledger:
+        await_successes(ledger)
+        topic = field.deployment.topics.journal
+        leader = field.cluster.leader(topic)
+        field.cluster.cut(field.cluster.brokers[leader])
+        await_successes(ledger, 50, within_s=90)
+        field.cluster.join(field.cluster.brokers[leader], f"kafka-{leader}")
+        await_successes(ledger, 50)
+    field.settle()

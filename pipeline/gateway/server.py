@@ -11,10 +11,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import os
 import resource
 import signal
 import socket
+import threading
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -35,6 +38,8 @@ HEAD_BYTES_MAX = 16 * 1024
 WIRE_BYTES_MAX = 8 * 1024 * 1024
 """Of one request as it comes: a body of the greatest size in chunks of one byte. More is no body but an attack."""
 STOP_WITHIN_S = 7
+GONE_WITHIN_S = 9.5
+"""Whatever hangs then is left behind: what was acknowledged is durable, and who has no answer asks again."""
 SPARE_FILES = 16
 """Open files kept back from connections: sockets to brokers come and go."""
 CONNECTIONS_MAX = 10_000
@@ -178,6 +183,13 @@ def _rendered(problem: Problem, face: str) -> bytes:
 class Server(uvicorn.Server):
     """uvicorn's server, which also looks at every connection's deadline. A signal ends it with exit code 0."""
 
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if not self.should_exit:
+            last = threading.Timer(GONE_WITHIN_S, os._exit, (0,))
+            last.daemon = True
+            last.start()
+        super().handle_exit(sig, frame)
+
     async def on_tick(self, counter: int) -> bool:
         if counter % LOOK_EVERY_TICKS == 0:
             now_s = asyncio.get_running_loop().time()
@@ -201,6 +213,7 @@ def serve(app: Callable[..., Any], sockets: list[socket.socket]) -> int:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # anybody can write X-Forwarded-For
         timeout_keep_alive=IDLE_S,
         timeout_graceful_shutdown=STOP_WITHIN_S,
         backlog=2048,

@@ -38,11 +38,15 @@ ENDS_WITHIN_S = 150.0
 class Command:
     """A ``meterline`` command in the background."""
 
-    def __init__(self, arguments: tuple[str, ...], environ: dict[str, str], log: Path) -> None:
+    def __init__(
+        self, arguments: tuple[str, ...], environ: dict[str, str], log: Path, largest_file: int | None = None
+    ) -> None:
+        """``largest_file``: in bytes; what is written beyond fails, as on a disk that is full."""
         self._log = log
+        limit = () if largest_file is None else ("prlimit", f"--fsize={largest_file}")
         with log.open("ab") as file:
             self.run = subprocess.Popen(
-                [sys.executable, "-m", "pipeline.cli", *arguments],
+                [*limit, sys.executable, "-m", "pipeline.cli", *arguments],
                 env=environ,
                 stdin=subprocess.DEVNULL,
                 stdout=file,
@@ -105,19 +109,20 @@ class Site:
         self._sinks.append(self.sink)
         return self.sink
 
-    def command(self, *arguments: str, **environ: str) -> Command:
+    def command(self, *arguments: str, largest_file: int | None = None, **environ: str) -> Command:
         more = {f"METERLINE_{name}": text for name, text in environ.items()}
         own = {
             "METERLINE_CLICKHOUSE": self.stack.clickhouse,
             "METERLINE_STATE": str(self.home / "command"),
             "METERLINE_SINK_EVERY": "50ms",
         }
-        one = Command(arguments, {**self.deployment.environ, **own, **more}, self.home / f"{len(self._commands)}.log")
+        log = self.home / f"command-{len(self._commands)}.log"
+        one = Command(arguments, {**self.deployment.environ, **own, **more}, log, largest_file)
         self._commands.append(one)
         return one
 
-    def rebuild(self, *arguments: str, **environ: str) -> Command:
-        return self.command("rebuild", "--processes", "1", *arguments, **environ)
+    def rebuild(self, *arguments: str, largest_file: int | None = None, **environ: str) -> Command:
+        return self.command("rebuild", "--processes", "1", *arguments, largest_file=largest_file, **environ)
 
     def generations(self) -> Generations:
         return self.ledger.read()

@@ -37,6 +37,10 @@ class Coverage:
     def journal_ends(self) -> Cursors:
         return {number: end for (_, number), end in self._ends(self._journal).items()}
 
+    def journal_starts(self) -> Cursors:
+        earliest = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+        return {number: start for (_, number), start in self._offsets(self._journal, earliest).items()}
+
     def folded(self) -> Cursors:
         """Below these the worker has published everything."""
         found = committed(self._kafka, self.topics.worker_group, self._journal)
@@ -80,10 +84,11 @@ class Coverage:
         return sum(max(0, end - come.get(place, 0)) for place, end in ends.items())
 
     def _ends(self, places: list[Place]) -> dict[Place, int]:
-        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        return self._offsets(places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
 
+    def _offsets(self, places: list[Place], spec: OffsetSpec) -> dict[Place, int]:
         def ask() -> dict[Place, int]:
-            asked = {TopicPartition(*place): latest for place in places}
+            asked = {TopicPartition(*place): spec for place in places}
             answers = admin_client(self._kafka).list_offsets(asked, request_timeout=TIMEOUT_S)
             return {(one.topic, one.partition): int(answer_of(future).offset) for one, future in answers.items()}
 

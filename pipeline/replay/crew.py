@@ -29,6 +29,7 @@ CRASHES_MAX = 5
 """Without a stretch of CALM_S in between, a process that ends this often will not come right by itself."""
 CALM_S = 30.0
 PAUSE_S = 0.5
+_FULL = ("No space left on device", "File too large", "Disk quota exceeded")
 _GOES_ON = "what is done so far stays: `meterline rebuild` goes on with it"
 
 
@@ -71,13 +72,14 @@ class _Member:
 
     def _ended(self, now_s: float) -> None:
         said = self.log.read_text(errors="replace").splitlines()
+        if any(word in line for line in said[-80:] for word in _FULL):
+            raise MeterlineError(
+                f"there is no room left in {self.log.parent}. The live generation is not touched; make room, then"
+                f" {_GOES_ON}"
+            )
         if self.run.returncode == REFUSED:
             why = next((line.partition("stopped: ")[2] for line in reversed(said) if "stopped: " in line), "")
             raise Refusal(f"{why or 'a process of the rebuild refused to go on'} ({self.log}); {_GOES_ON}")
-        if any("No space left on device" in line for line in said[-80:]):
-            raise MeterlineError(
-                f"the disk of {self.log.parent} is full. The live generation is not touched; make room, then {_GOES_ON}"
-            )
         self.crashes = 1 if now_s - self.since_s > CALM_S else self.crashes + 1
         if self.crashes >= CRASHES_MAX:
             end = "\n".join("    " + line for line in said[-8:])

@@ -64,6 +64,7 @@ class Before(NamedTuple):
 def begin(ground: Ground, fold: str, watch: Watch) -> Generation:
     """The generation to build: the one that is being built, else the next. Raises Refusal when it has other rules."""
     known = ground.known(fold)
+    _check_beginning(ground, known.live)
     if known.building is None:
         live = known.live
         known = ground.ledger.append(known.next_number, BUILDING, live.journal, live.partitions, fold)
@@ -82,6 +83,18 @@ def begin(ground: Ground, fold: str, watch: Watch) -> Generation:
     with watch.step(f"generation {one.number}: its topics and tables"):
         ground.prepare(one)
     return one
+
+
+def _check_beginning(ground: Ground, live: Generation) -> None:
+    starts = Coverage(ground.kafka, ground.topics(live), live.partitions).journal_starts()
+    cut = {number: start for number, start in starts.items() if start > 0}
+    if cut:
+        number, start = min(cut.items())
+        raise Refusal(
+            f"partition {number} of {ground.topics(live).journal} begins at offset {start}: what came before was"
+            f" deleted from the journal and stands in generation {live.number} alone. One that is built from the rest"
+            " would lack it. Restore the topic, then `meterline rebuild`"
+        )
 
 
 def build(ground: Ground, one: Generation, crew: Crew, watch: Watch) -> None:

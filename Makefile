@@ -48,8 +48,8 @@ format: $(INSTALLED)  ## put the code into its form
 bench: $(INSTALLED)  ## how fast every part is, beside its target; a table, and JSON in benchmarks/results
 	@$(BIN)/python -m benchmarks
 
-bench-long: $(INSTALLED)  ## the worker's memory and rate at ten million identifiers: 3 GB of disk, some minutes
-	@$(BIN)/python -m benchmarks --only long
+bench-long: $(INSTALLED)  ## the worker at ten million identifiers, the gateway for ten minutes: 4 GB of disk
+	@$(BIN)/python -m benchmarks --only long --only gateway-long
 
 lock: $(INSTALLED)  ## choose versions anew and write the lock files
 	@printf "hatchling==1.27.0\neditables\n" | $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \

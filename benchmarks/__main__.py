@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from benchmarks import freshness, long, producer, query, sink, worker
+from benchmarks import freshness, gateway, long, producer, query, sink, worker
 from benchmarks.figures import Figure, Outcome, print_table, write_json
 from benchmarks.machine import circumstances
 from benchmarks.stage import Stage, own_stage
@@ -38,7 +38,9 @@ BENCHMARKS = {
     "sink-log": Benchmark(sink.event_log, 1_000_000),
     "query": Benchmark(query.measure, 10_000_000),
     "freshness": Benchmark(freshness.measure, freshness.EVENTS_PER_S * 20),
+    "gateway": Benchmark(gateway.measure, 1_000_000),
     "long": Benchmark(long.measure, 10_000_000, usual=False),
+    "gateway-long": Benchmark(gateway.long, 9_000_000, usual=False),
 }
 
 

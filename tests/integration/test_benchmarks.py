@@ -32,6 +32,12 @@ TARGETS = {
     ("query", "view, p99"): {"at_most": 50},
     ("freshness", "events published"): {"at_least": 4_900},
     ("freshness", "acknowledged to visible, p99"): {"at_most": 2_000},
+    ("gateway", "stream, CPU"): {"at_least": 30_000},
+    ("gateway", "stream at half of the target, p99"): {"at_most": 100},
+    ("gateway", "one by one, CPU"): {"at_least": 2_500},
+    ("gateway", "one by one at half, p99"): {"at_most": 100},
+    ("gateway long", "p99, the worst part"): {"at_most": 100},
+    ("gateway long", "memory, last to first"): {"at_most": 1.2},
     ("long", "most memory"): {"at_most": 1_500},
     ("long", "last to first, CPU"): {"at_least": 0.7},
 }
@@ -44,7 +50,9 @@ EXACT = {
     "sink-log": {"records", "events", "sum"},
     "query": {"shards", "answers"},
     "freshness": {"events", "sum", "probes"},
+    "gateway": {"events", "sum"},
     "long": {"events", "sum"},
+    "gateway-long": {"events", "sum"},
 }
 """What each benchmark compares before it hands out a figure."""
 

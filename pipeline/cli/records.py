@@ -46,16 +46,25 @@ def as_json(record: Record, decoded: Decoded) -> str:
         "offset": record.offset,
         "appended_at": timestamp_text(record.appended_at_ms),
     }
-    return json.dumps({**where, **decoded}, ensure_ascii=False)
+    return _escaped(json.dumps({**where, **decoded}, ensure_ascii=False))
 
 
 def as_line(record: Record, decoded: Decoded) -> str:
     """One line for the eye: ``partition:offset time Kind field=value ...``, without the fields that say nothing."""
     rest = " ".join(f"{name}={_shown(said)}" for name, said in decoded.items() if name != "record" and said is not None)
     kind = decoded.get("record", "")
-    return f"{record.partition}:{record.offset} {timestamp_text(record.appended_at_ms)} {kind} {rest}".replace(
-        "  ", " "
-    )
+    line = f"{record.partition}:{record.offset} {timestamp_text(record.appended_at_ms)} {kind} {rest}"
+    return _escaped(line.replace("  ", " "))
+
+
+def _escaped(line: str) -> str:
+    """Strangers wrote some of it: what a terminal would obey, or show in another order, is written as JSON would."""
+    return line if line.isprintable() else "".join(one if one.isprintable() else _escape(one) for one in line)
+
+
+def _escape(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))
 
 
 def _plain(content: Any) -> Decoded:

@@ -113,15 +113,15 @@ def test_s6_rolled_under_load_the_old_key_never_fails_before_its_end_and_always_
     old = home.new_key()
     face = face_of(old)
     assert face is not None
-    asked: list[tuple[float, int]] = []
+    asked: list[tuple[float, int, float]] = []
     over = threading.Event()
 
     def use(gateway) -> None:
         with home.client(old, gateway) as client:
             while not over.is_set():
-                before = time.time()
+                began = time.time()
                 status = client.get(ASKED).status
-                asked.append((before if status == 401 else time.time(), status))
+                asked.append((began, status, time.time()))
                 time.sleep(0.005)
 
     users = [threading.Thread(target=use, args=(gateway,)) for gateway in home._gateways]
@@ -136,11 +136,11 @@ def test_s6_rolled_under_load_the_old_key_never_fails_before_its_end_and_always_
     over.set()
     for user in users:
         user.join()
-    before = [status for at, status in asked if at < ends_s - 0.01]
-    after = [status for at, status in asked if at > ends_s + 0.01]
-    assert len(before) > 50
+    before = [status for _, status, ended in asked if ended < ends_s]
+    after = [status for began, status, _ in asked if began > ends_s + 0.01]
+    assert len(before) > 20
     assert set(before) == {200}
-    assert len(after) > 20
+    assert len(after) > 5
     assert {status for status in after if status != 429} == {401}
     assert set(asked_of_all(home, new)) == {200}
 
@@ -218,10 +218,10 @@ def test_s8_every_wrong_token_gets_one_answer(home):
 
 
 def test_a_key_that_expires_is_refused_from_then_on(home):
-    key = keys_command(home, "create", "--expires-in", "2s")[0].strip()
-    ends = time.time() + 2
+    key = keys_command(home, "create", "--expires-in", "15s")[0].strip()
+    made = time.time()
     await_statuses(home, key, 200)
-    time.sleep(max(0.0, ends - time.time()))
+    time.sleep(max(0.0, made + 15 - time.time()))
     assert set(asked_of_all(home, key)) == {401}
 
 

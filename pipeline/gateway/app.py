@@ -27,6 +27,8 @@ API_VERSION = b"2026-10-28.endive"
 """What an answer says when the request names no version."""
 GONE_STATUS = 499
 """In log and metrics: the client went away before it could be answered."""
+ONCE = (b"authorization", b"idempotency-key", b"content-type", b"content-encoding", b"stripe-version")
+"""Headers that decide, and so have to be told once."""
 READ_AGAIN = "What was asked for cannot be read at the moment. Nothing was changed: try again after a pause."
 
 _VERSION = re.compile(rb"\d{4}-\d\d-\d\d(?:\.[a-z_]{1,30})?")
@@ -74,6 +76,8 @@ class App:
         status, sent = GONE_STATUS, 0
         try:
             exchange.sent_headers = _common_headers(exchange)
+            if len(exchange.headers) != len(scope["headers"]):
+                _refuse_doubles(scope["headers"])
             refuse_keys(scope["query_string"])
             await self._router(scope, receive, send)
             answer = exchange.answer
@@ -145,6 +149,14 @@ class App:
 
 async def _no_route(scope: Scope, receive: Receive, send: Send) -> None:
     raise Problem(404, INVALID_REQUEST, "Unrecognized request URL: the paths are listed at /meterline/v1/openapi.json.")
+
+
+def _refuse_doubles(headers: list[tuple[bytes, bytes]]) -> None:
+    """Raises Problem 400 for a header that means something else to whoever takes the first one of its name."""
+    names = [name for name, _ in headers]
+    for name in ONCE:
+        if names.count(name) > 1:
+            raise invalid(None, f"The header {name.decode()} is given twice.")
 
 
 def _face(scope: Scope, exchange: Exchange) -> str:

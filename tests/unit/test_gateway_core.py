@@ -201,6 +201,7 @@ class Asked:
 
     def __init__(self, one: Operation) -> None:
         self.logged: list[str] = []
+        self.more_headers: list[tuple[bytes, bytes]] = []
         parts = Parts(*[None] * 3, lambda: 0, None, None)  # type: ignore[arg-type,list-item]
         self._app = App(parts, [one], 4, RequestLog(self.logged.append))
 
@@ -213,7 +214,10 @@ class Asked:
             "method": method,
             "path": path,
             "query_string": query.encode(),
-            "headers": [(name.replace("_", "-").encode(), text.encode()) for name, text in headers.items()],
+            "headers": [
+                *((name.replace("_", "-").encode(), text.encode()) for name, text in headers.items()),
+                *self.more_headers,
+            ],
             "server": ("127.0.0.1", 1),
             "client": ("127.0.0.1", 2),
         }
@@ -337,6 +341,18 @@ def test_expand_is_taken_everywhere_in_v1() -> None:
 
     body = Asked(operation(expand))(query="expand[]=product&expand[]=data.tiers")[2]
     assert json.loads(body) == {"expand": ["product", "data.tiers"]}
+
+
+@pytest.mark.parametrize("name", ["authorization", "idempotency-key", "content-type"])
+def test_a_header_that_decides_is_given_once(name: str) -> None:
+    """Somebody in between may have looked at the other one."""
+    asked = Asked(operation(echo))
+    asked.more_headers = [(name.encode(), b"a"), (name.encode(), b"b")]
+    status, _, body = asked()
+    assert status == 400
+    assert name in body.decode()
+    asked.more_headers = [(b"x-trace", b"a"), (b"x-trace", b"b")]
+    assert asked()[0] == 200
 
 
 def test_an_idempotency_key_is_short_text() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final
 
 from pipeline.clickhouse.queries import TIME_MAX_MS, MisalignedTime, QueryFault, SummaryQuery
@@ -11,6 +12,8 @@ from pipeline.domain.catalog import Meter
 from pipeline.domain.values import value_text
 from pipeline.errors import UsageError
 from pipeline.gateway.calls import Call
+from pipeline.gateway.kinds import Integer, shown_given
+from pipeline.gateway.moments import MOMENT_S_MAX, moment_ms
 from pipeline.gateway.parts import Parts
 from pipeline.gateway.problems import Problem, invalid, missing_object
 
@@ -66,3 +69,21 @@ def formula_value(meter: Meter, summary: Summary) -> int:
 def formula_text(meter: Meter, summary: Summary) -> str:
     """The meter's value as an exact decimal, without exponent."""
     return value_text(formula_value(meter, summary))
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """A point in time in a query string, read as int milliseconds: Unix seconds or RFC 3339."""
+
+    def read(self, raw: Any, name: str, *, typed: bool) -> int:
+        moment = moment_ms(raw) if isinstance(raw, str) else None
+        if moment is not None:
+            return moment
+        try:
+            return Integer(0, MOMENT_S_MAX).read(raw, name, typed=typed) * 1_000
+        except Problem as problem:
+            message = f"Invalid time: {shown_given(raw)}. {name} is Unix seconds, or as in 2026-01-31T12:00:00Z."
+            raise invalid(name, message) from problem
+
+    def schema(self, face: str) -> dict[str, Any]:
+        return {"type": "string"}

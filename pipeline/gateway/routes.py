@@ -6,6 +6,7 @@ from types import ModuleType
 
 from pipeline.gateway import (
     adjustments,
+    charges,
     core_events,
     events,
     health,
@@ -28,6 +29,7 @@ MODULES: tuple[ModuleType, ...] = (
     summaries,
     plans,
     products,
+    charges,
     core_events,
     reference,
     health,

@@ -206,6 +206,6 @@ _OTHER_ORIGIN = {
     " moved to other partitions, and duplicates would count twice. Restore the topic with {its} partitions, or "
     + NEW_NAMESPACE,
     "fold": "the store {path} was written by another fold ({its}; this one is {mine}): restore the settings"
-    " METERLINE_MAX_EVENT_AGE, METERLINE_MAX_EVENT_AHEAD and METERLINE_CANCEL_WINDOW; for other rules, "
-    + NEW_NAMESPACE,
+    " METERLINE_MAX_EVENT_AGE, METERLINE_MAX_EVENT_AHEAD and METERLINE_CANCEL_WINDOW; with other rules, `meterline"
+    " rebuild` builds a generation of its own",
 }

@@ -78,7 +78,7 @@ def test_state_of_other_rules(deployment: Deployment) -> None:
     refusal = deployment.worker("worker", MAX_EVENT_AGE="34d").refusal()
     assert "written by another fold" in refusal
     assert "METERLINE_MAX_EVENT_AGE" in refusal
-    assert "METERLINE_NAMESPACE" in refusal
+    assert "`meterline rebuild`" in refusal
 
 
 @pytest.mark.parametrize(

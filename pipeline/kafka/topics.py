@@ -115,7 +115,7 @@ DEAD_LETTERS = Topic(
     _EVERYWHERE | _LEDGER | {"max.message.bytes": str(DEAD_LETTER_BYTES_MAX)},
     (),
     "as it came",
-    ("worker", "sink"),
+    ("worker", "sink", "gateway"),
     ("people",),
 )
 GENERATIONS = Topic(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pipeline.clickhouse.connection import Server
 from pipeline.codec.records import Codec
@@ -12,6 +12,17 @@ from pipeline.domain.limits import FoldRules
 from pipeline.gateway.calls import Caller
 from pipeline.gateway.webhook_endpoints import Endpoint
 from pipeline.kafka.topics import Topics
+
+if TYPE_CHECKING:  # they import this module themselves
+    from pipeline.gateway.adjustments import RecentAdjustments
+    from pipeline.gateway.catalog import CatalogMemory
+    from pipeline.gateway.core_events import CoreEvents
+    from pipeline.gateway.live import LiveGeneration
+    from pipeline.gateway.questions import Questions
+    from pipeline.gateway.recent import RecentEvents
+    from pipeline.gateway.reports import Reports
+    from pipeline.gateway.tokens import Tokens
+    from pipeline.kafka.acknowledged import Acknowledged
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,22 +80,24 @@ class Service(Protocol):
 
 @dataclass(slots=True)
 class Parts:
-    """``clock`` gives milliseconds since the epoch. ``services`` are started and stopped with the gateway."""
+    """``clock`` gives milliseconds since the epoch. ``services`` are started and stopped with the gateway. ``document``
+    and ``page`` are what the gateway says of itself.
+    """
 
     settings: GatewaySettings
     codec: Codec
     topics: Topics
     clock: Callable[[], int]
     keys: Keys
-    tokens: Keys
-    journal: Any = None
-    catalog: Any = None
-    questions: Any = None
-    core_events: Any = None
-    reports: Any = None
-    live: Any = None
-    recent: Any = None
-    recent_adjustments: Any = None
-    services: tuple[Service, ...] = ()
+    tokens: Tokens
+    journal: Acknowledged
+    catalog: CatalogMemory
+    questions: Questions
+    core_events: CoreEvents
+    reports: Reports
+    live: LiveGeneration
+    recent: RecentEvents
+    recent_adjustments: RecentAdjustments
+    services: tuple[Service, ...]
     document: bytes = b""
     page: bytes = b""

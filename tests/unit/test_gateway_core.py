@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from decimal import Decimal
 from typing import Any
@@ -202,7 +203,8 @@ class Asked:
     def __init__(self, one: Operation) -> None:
         self.logged: list[str] = []
         self.more_headers: list[tuple[bytes, bytes]] = []
-        parts = Parts(*[None] * 3, lambda: 0, None, None)  # type: ignore[arg-type,list-item]
+        nothing: dict[str, Any] = dict.fromkeys(one.name for one in dataclasses.fields(Parts))
+        parts = Parts(**{**nothing, "clock": lambda: 0, "services": ()})
         self._app = App(parts, [one], 4, RequestLog(self.logged.append))
 
     def __call__(

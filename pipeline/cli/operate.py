@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import itertools
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -97,6 +98,44 @@ def describe() -> None:
         typer.echo(f"    key         {topic.key}")
         typer.echo(f"    written by  {', '.join(topic.written_by)}")
         typer.echo(f"    read by     {', '.join(topic.read_by)}")
+
+
+@topics.command()
+def grant(
+    passwords: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Make the users too, with SCRAM; files kafka-USER hold their passwords."),
+    ] = None,
+) -> None:
+    """Give each part's Kafka user its rights, and no others.
+
+    The users are gateway, worker, sink and cli; what each may do follows from
+    the table of topics. Needs brokers with an authorizer, and to be called as
+    somebody who may alter them.
+
+    \b
+    Example:
+      METERLINE_KAFKA_USER=admin METERLINE_KAFKA_PASSWORD_FILE=admin.txt meterline topics grant
+    """
+    from pipeline.kafka import access
+
+    settings = wiring.load_settings()
+    wiring.await_kafka(settings)
+    if passwords is not None:
+        found = {user: _first_line(passwords / f"kafka-{user}") for user in access.USERS}
+        access.make_users(wiring.quiet_kafka(settings), found)
+        typer.echo(f"users {', '.join(found)} have their passwords")
+    typer.echo(f"granted {access.grant(wiring.quiet_kafka(settings), wiring.topics(settings))} rights")
+
+
+def _first_line(path: Path) -> str:
+    try:
+        text = path.read_text("utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from error
+    if not text:
+        raise UsageError(f"{path} is empty: nobody gets an empty password")
+    return text
 
 
 def _retention(config: dict[str, str]) -> str:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from benchmarks import freshness, gateway, long, producer, query, sink, worker
+from benchmarks import freshness, gateway, long, producer, query, rebuild, sink, worker
 from benchmarks.figures import Figure, Outcome, print_table, write_json
 from benchmarks.machine import circumstances
 from benchmarks.stage import Stage, own_stage
@@ -39,6 +39,7 @@ BENCHMARKS = {
     "query": Benchmark(query.measure, 10_000_000),
     "freshness": Benchmark(freshness.measure, freshness.EVENTS_PER_S * 20),
     "gateway": Benchmark(gateway.measure, 1_000_000),
+    "rebuild": Benchmark(rebuild.measure, 5_000_000),
     "long": Benchmark(long.measure, 10_000_000, usual=False),
     "gateway-long": Benchmark(gateway.long, 9_000_000, usual=False),
 }

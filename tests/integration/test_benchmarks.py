@@ -38,6 +38,8 @@ TARGETS = {
     ("gateway", "one by one at half, p99"): {"at_most": 100},
     ("gateway long", "p99, the worst part"): {"at_most": 100},
     ("gateway long", "memory, last to first"): {"at_most": 1.2},
+    ("rebuild", "live rate meanwhile"): {"at_least": 9_000},
+    ("rebuild", "folded, wall"): {"at_least": 100_000},
     ("long", "most memory"): {"at_most": 1_500},
     ("long", "last to first, CPU"): {"at_least": 0.7},
 }
@@ -51,6 +53,7 @@ EXACT = {
     "query": {"shards", "answers"},
     "freshness": {"events", "sum", "probes"},
     "gateway": {"events", "sum"},
+    "rebuild": {"events", "sum"},
     "long": {"events", "sum"},
     "gateway-long": {"events", "sum"},
 }

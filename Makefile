@@ -1,6 +1,6 @@
 # Needs python3.11 or newer, java 17 or newer and maven; everything else comes into .venv at the locked versions.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench bench-long up stop clean lock
+.PHONY: help install demo test test-containers compose-test lint format bench bench-long up stop clean lock
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -34,6 +34,12 @@ stop: $(INSTALLED)  ## stop the stack that demo or up left running; its data sta
 
 test: $(INSTALLED)  ## all tests, on a stack of their own
 	@$(BIN)/python -m pytest
+
+test-containers: $(INSTALLED)  ## the integration tests on containers, docker-compose.yml, and faults of three brokers
+	@infra/docker/test
+
+compose-test: $(INSTALLED)  ## docker-compose.yml: up, the demo while containers are killed, down; images are made if missing
+	@infra/docker/test tests/containers/test_compose.py
 
 lint: $(INSTALLED)  ## style, types and the direction of imports
 	@$(BIN)/ruff check .

@@ -16,6 +16,7 @@ from pipeline.gateway.app import App
 from pipeline.gateway.catalog import CatalogMemory
 from pipeline.gateway.core_events import CoreEvents
 from pipeline.gateway.document import openapi
+from pipeline.gateway.freshness import Freshness
 from pipeline.gateway.journal import Journal
 from pipeline.gateway.keys import KeyRing
 from pipeline.gateway.live import LiveGeneration
@@ -49,13 +50,14 @@ def assemble(settings: GatewaySettings, codec: Codec) -> Parts:
     topics = Topics(settings.namespace)
     journal = Acknowledged(settings.kafka)
     catalog = CatalogMemory(settings.kafka, topics, codec, journal)
-    keys = KeyRing(settings.secrets, catalog.api_key, now_ms)
+    keys = KeyRing(settings.secrets, catalog.api_key, now_ms, catalog.not_ready)
     core_events = CoreEvents(settings.kafka, topics, codec, journal)
     reports = Reports(core_events.announce, settings.secrets.by_kid[settings.secrets.signing_kid], now_ms)
     live = LiveGeneration(
         GenerationLedger(settings.kafka, settings.namespace, codec), settings.namespace, settings.rules
     )
     questions = Questions(settings.clickhouse, lambda: live.topics)
+    freshness = Freshness(settings.kafka, lambda: live.topics, now_ms)
     return Parts(
         settings=settings,
         codec=codec,
@@ -69,6 +71,7 @@ def assemble(settings: GatewaySettings, codec: Codec) -> Parts:
         reports=reports,
         live=live,
         questions=questions,
+        freshness=freshness,
         recent=RecentEvents(),
         recent_adjustments=RecentAdjustments(),
         services=(
@@ -78,6 +81,7 @@ def assemble(settings: GatewaySettings, codec: Codec) -> Parts:
             live,
             catalog,
             questions,
+            freshness,
             core_events,
             Relay(settings.kafka, topics, codec),
             Webhooks(settings.webhooks, settings.kafka, topics, codec),

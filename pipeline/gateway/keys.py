@@ -17,7 +17,7 @@ from typing import Final
 from pipeline.domain.catalog import ApiKey
 from pipeline.gateway.credentials import RESTRICTED, SECRET, face_of, hint_of, key_hash, new_key
 from pipeline.gateway.parts import Secrets
-from pipeline.gateway.problems import Problem, unauthorized
+from pipeline.gateway.problems import Problem, unauthorized, unavailable
 
 SCOPES: Final = ("events:write", "adjustments:write", "summaries:read", "meters:write", "catalog:write")
 """What a restricted key may be allowed; a secret key is allowed all of it."""
@@ -46,13 +46,27 @@ class KeyHolder:
 
 
 class KeyRing:
-    """Tells who is behind a key. ``find`` looks into the catalog, ``clock`` gives milliseconds since the epoch."""
+    """Tells who is behind a key. ``find`` looks into the catalog, ``clock`` gives milliseconds since the epoch.
 
-    def __init__(self, secrets: Secrets, find: Find, clock: Callable[[], int]) -> None:
-        self._secrets, self._find, self._clock = secrets, find, clock
+    ``not_ready`` says what is wrong with the catalog, or None. Where it is not read to its end, or not followed any
+    more, nobody is let in: a key may have been made, or revoked, that it does not show.
+    """
+
+    def __init__(
+        self,
+        secrets: Secrets,
+        find: Find,
+        clock: Callable[[], int],
+        not_ready: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        self._secrets, self._find, self._clock, self._not_ready = secrets, find, clock, not_ready
 
     def authenticate(self, authorization: str | None) -> KeyHolder:
-        """The holder of the key in an Authorization header. Raises Problem 401; for every wrong key the same one."""
+        """The holder of the key in an Authorization header.
+
+        Raises Problem 401, for every wrong key the same one; 503 while keys cannot be told apart.
+        """
+        self.check_ready()
         key = credential_of(authorization)
         if not key:
             raise unauthorized(_NO_KEY)
@@ -61,6 +75,11 @@ class KeyRing:
         if not self._matches(key, found) or found is None or not stands(found, self._clock()):
             raise _bad_key()
         return holder_of(found)
+
+    def check_ready(self) -> None:
+        """Raises Problem 503 while it is not known which keys stand."""
+        if self._not_ready() is not None:
+            raise unavailable(message="The gateway does not know its keys yet. Nothing was done: try again.")
 
     def standing(self, livemode: bool, key_id: str) -> KeyHolder | None:
         """The holder of a key that a session stands for; None when the key does not stand any more."""

@@ -92,8 +92,10 @@ class Tokens:
     def authenticate(self, authorization: str | None) -> KeyHolder:
         """Whom the token in an Authorization header stands for.
 
-        Raises Problem 401: ``expired`` for a token that was good and whose time is over, else always the same one.
+        Raises Problem 401: ``expired`` for a token that was good and whose time is over, else always the same one;
+        503 as KeyRing does.
         """
+        self._keys.check_ready()
         claims = self._claims(credential_of(authorization))
         now_ms = self._clock()
         if claims is None or claims["aud"] != _AUDIENCE or claims["scope"] != SCOPE or now_ms < claims["nbf"]:

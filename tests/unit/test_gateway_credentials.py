@@ -113,19 +113,16 @@ def test_s1_a_near_miss_takes_as_long_as_a_random_key():
     world = World()
     _, one = world.key()
 
-    def times_s(key: str) -> list[float]:
-        found = []
-        for _ in range(400):
-            start = time.perf_counter()
-            with pytest.raises(Problem):
-                world.ring.authenticate("Bearer " + key)
-            found.append(time.perf_counter() - start)
-        return found
+    def took_s(key: str) -> float:
+        start = time.perf_counter()
+        with pytest.raises(Problem):
+            world.ring.authenticate("Bearer " + key)
+        return time.perf_counter() - start
 
-    near, unknown = well_formed(one.id.removeprefix("key_")), well_formed("0" * 12)
-    times_s(near)
-    both = statistics.median(times_s(near)), statistics.median(times_s(unknown))
-    assert max(both) < 1.5 * min(both)
+    keys = (well_formed(one.id.removeprefix("key_")), well_formed("0" * 12))
+    pairs = [[took_s(key) for key in keys] for _ in range(2_000)]  # in turn: the machine is as busy for the one
+    near, unknown = (statistics.median(times) for times in zip(*pairs[100:], strict=True))
+    assert max(near, unknown) < 1.5 * min(near, unknown)
 
 
 def test_basic_and_bearer_name_the_same_key():
@@ -324,3 +321,20 @@ def test_a_header_that_nobody_can_read_names_no_key():
     assert credential_of("Basic " + base64.b64encode(b"\xff\xfe").decode()) == ""
     assert credential_of("Bearer") == ""
     assert credential_of("Bearer a b") == "a b"
+
+
+def test_h7_nobody_is_let_in_while_it_is_not_known_which_keys_stand():
+    """FAULTS H7: authentication fails closed, with an answer that asks to try again."""
+    world = World()
+    text, _ = world.key()
+    token = world.session(text)
+    said: list[str | None] = ["reading the catalog"]
+    ring = KeyRing(
+        SECRETS, lambda livemode, key_id: world.kept.get((livemode, key_id)), lambda: NOW_MS, lambda: said[0]
+    )
+    closed = Tokens(SECRETS, ring, lambda: NOW_MS)
+    for check, credential in ((ring.authenticate, text), (closed.authenticate, token)):
+        status, _, headers = refusal(check, f"Bearer {credential}")
+        assert (status, headers["stripe-should-retry"]) == (503, "true")
+    said[0] = None
+    assert ring.authenticate(f"Bearer {text}").id == closed.authenticate(f"Bearer {token}").id

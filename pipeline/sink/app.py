@@ -12,6 +12,7 @@ import asyncio
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from faust.types import TP
 
@@ -22,8 +23,9 @@ from pipeline.kafka.offsets import committed
 from pipeline.kafka.producer import Publisher
 from pipeline.kafka.reading import partitions_of
 from pipeline.kafka.topics import Topics
+from pipeline.sink.catalog import CatalogTabulator
 from pipeline.sink.feed import Feed, FeedLimits
-from pipeline.sink.tabulation import Tabulator
+from pipeline.sink.tabulation import Tabulate, Tabulator
 from pipeline.stream.app import BatchApp, Fate, journal_topic, run_app, stream_app
 from pipeline.stream.ending import agent_of, task_of
 
@@ -39,7 +41,7 @@ class SinkSettings:
     """Of the generation that it copies."""
     group: str
     shared: bool
-    """Whether it copies what belongs to no generation, too: adjustments and the journal."""
+    """Whether it copies what belongs to no generation, too: adjustments and the catalog."""
     before: tuple[str, ...]
     """Groups of the sinks that may have copied those before it."""
     clickhouse: Server
@@ -62,16 +64,17 @@ class Sink:
         tabulator = Tabulator(codec)
         limits = FeedLimits(settings.every_ms, settings.rows)
         publisher = Publisher(settings.kafka)
-        sources = [
+        sources: list[tuple[str, Tabulate, bool]] = [
             (topics.summaries, tabulator.summaries, True),
             (topics.dispositions, tabulator.dispositions, True),
         ]
         if settings.shared:
             sources.append((topics.adjustments, tabulator.adjustments, False))
-        if settings.shared and settings.event_log:
+            sources.append((topics.catalog, CatalogTabulator(codec), False))
+        if settings.event_log:
             sources.append((topics.journal, tabulator.journal, False))
         self.feeds = [
-            # Of the journal and the adjustments the worker keeps the dead letters.
+            # Of the journal and the adjustments the worker keeps the dead letters; of the catalog the log keeps all.
             Feed(
                 topic,
                 tabulate,
@@ -80,6 +83,7 @@ class Sink:
                 publisher,
                 topics.dead_letters if buries else None,
                 topics.generation,
+                topics.journal_generation,
             )
             for topic, tabulate, buries in sources
         ]
@@ -110,11 +114,17 @@ class Sink:
         return app
 
     async def _start_offsets(self, assigned: set[TP]) -> dict[TP, int]:
-        """What belongs to no generation goes on where the farthest sink of any generation stopped."""
+        """What belongs to no generation goes on where the farthest sink of any generation stopped. The catalog begins
+        at its first record: what stands depends on all before it.
+        """
         shared = (self.settings.topics.adjustments, self.settings.topics.journal)
         places = [(tp.topic, tp.partition) for tp in assigned if tp.topic in shared]
-        found: dict[TP, int] = {}
+        found: dict[TP, int] = {tp: 0 for tp in assigned if tp.topic == self.settings.topics.catalog}
         for group in (self.settings.group, *self.settings.before) if self.settings.before else ():
             come = await asyncio.to_thread(committed, self.settings.kafka, group, places)
             found |= {TP(*place): max(offset, found.get(TP(*place), 0)) for place, offset in come.items()}
+        consumer: Any = self.app.consumer
+        for tp, offset in found.items():
+            if tp.topic in shared:  # what another one copied is no lag of ours
+                consumer.note_done(tp, offset)
         return found

@@ -26,7 +26,6 @@ from pipeline.gateway.operations import Answer, Operation, Schema
 from pipeline.gateway.parameters import Field
 from pipeline.gateway.parts import Parts
 from pipeline.gateway.problems import invalid, missing_object
-from pipeline.gateway.questions import answers
 
 SCOPE: Final = "summaries:read"
 KIND: Final = "meterline.charges"
@@ -63,7 +62,7 @@ async def list_charges(parts: Parts, call: Call) -> Answer:
     usages: list[int] | None = None
     if meter is not None:
         wanted = usage_question(meter, asked, found)
-        usages = usages_of(meter, found, await answers(parts.questions).summaries(wanted))
+        usages = usages_of(meter, found, await parts.questions.summaries(wanted))
     return Answer(charges_body(plan, asked, found, usages))
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # they import this module themselves
     from pipeline.gateway.adjustments import RecentAdjustments
     from pipeline.gateway.catalog import CatalogMemory
     from pipeline.gateway.core_events import CoreEvents
+    from pipeline.gateway.freshness import Freshness
     from pipeline.gateway.live import LiveGeneration
     from pipeline.gateway.questions import Questions
     from pipeline.gateway.recent import RecentEvents
@@ -93,6 +94,7 @@ class Parts:
     journal: Acknowledged
     catalog: CatalogMemory
     questions: Questions
+    freshness: Freshness
     core_events: CoreEvents
     reports: Reports
     live: LiveGeneration

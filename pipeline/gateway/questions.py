@@ -11,7 +11,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from clickhouse_connect.driver.client import Client
 
@@ -98,9 +98,3 @@ class Questions:
 
 def _away() -> Problem:
     return unavailable(RETRY_AFTER_S, AWAY)
-
-
-def answers(questions: Any) -> Questions:
-    """The gateway's Questions, with its type."""
-    assert isinstance(questions, Questions)
-    return questions

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from pipeline.gateway import (
+    adjustment_reads,
     adjustments,
     charges,
     core_events,
@@ -26,6 +27,7 @@ MODULES: tuple[ModuleType, ...] = (
     sessions,
     stream,
     adjustments,
+    adjustment_reads,
     summaries,
     plans,
     products,

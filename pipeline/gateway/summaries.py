@@ -22,7 +22,6 @@ from pipeline.gateway.operations import Answer, Operation, Schema
 from pipeline.gateway.parameters import Field
 from pipeline.gateway.parts import Parts
 from pipeline.gateway.problems import exclusive, missing_reference
-from pipeline.gateway.questions import answers
 from pipeline.gateway.shapes import expanded
 from pipeline.gateway.summary_ids import SummaryName, summary_id, summary_name
 
@@ -53,7 +52,7 @@ async def list_summaries(parts: Parts, call: Call) -> Answer:
     page = _page(parts, call, meter, whole)
     found: list[tuple[Window, str]] = []
     if page is not None:
-        rows = await answers(parts.questions).summaries(page)
+        rows = await parts.questions.summaries(page)
         found = [(row.window, formula_text(meter, row)) for row in rows]
     limit: int = given.get("limit") or LIMIT_DEFAULT
     shown = found[:limit] if given.get("ending_before") is None else found[:limit][::-1]

@@ -1,0 +1,171 @@
+"""How fresh an answer is: per journal partition the offset below which everything can be seen, and what cannot yet.
+
+Looked at once a second in the background (kafka/visibility.py says why the order of the numbers matters), so an answer
+is never older than it says, and at most a second fresher.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+from pipeline.gateway.moments import rfc_3339
+from pipeline.kafka.reading import partitions_of
+from pipeline.kafka.topics import Topics
+from pipeline.kafka.visibility import Look, Offsets, VisibilityReader
+
+LOOK_EVERY_S: Final = 1.0
+READ_OLDEST_EVERY_S: Final = 5.0
+"""How often the oldest record that cannot be seen is read, to know its age, while it is older than a look."""
+OWED_MAX: Final = 3_600
+
+_log = logging.getLogger(__name__)
+
+
+class Covered(NamedTuple):
+    """What was known after a look."""
+
+    looked_at_ms: int
+    seen: Offsets
+    """Below these everything can be seen."""
+    ends: Offsets
+    newest_unseen_ms: int | None
+    """When the newest record that cannot be seen was appended; None when all can be seen."""
+    oldest_unseen_ms: int | None
+    """When the oldest one was, or earlier."""
+
+
+class Progress:
+    """What follows from looks, one after the other. No I/O."""
+
+    def __init__(self) -> None:
+        self._owed: dict[int, collections.deque[tuple[int, int]]] = {}
+        """By partition: (end of the summaries, what can be seen once the sink has come so far)."""
+        self._before: Look | None = None
+        self._looked_at_ms = 0
+        self.seen: Offsets = {}
+
+    def after(self, look: Look, now_ms: int, appended_at_ms: Callable[[int, int], int | None]) -> Covered:
+        """``appended_at_ms``: tells when the record at (partition, offset) was appended; asked for what is old."""
+        for number, folded in look.folded.items():
+            owed = self._owed.setdefault(number, collections.deque(maxlen=OWED_MAX))
+            owed.append((look.summaries_end[number], folded))
+            while owed and owed[0][0] <= look.copied[number]:
+                self.seen[number] = max(self.seen.get(number, 0), owed.popleft()[1])
+        unseen = [number for number, end in look.journal_end.items() if self.seen.get(number, 0) < end]
+        newest = [look.newest_ms[number] for number in unseen if number in look.newest_ms]
+        oldest = [self._oldest_ms(number, now_ms, appended_at_ms) for number in unseen]
+        self._before, self._looked_at_ms = look, now_ms
+        return Covered(
+            now_ms,
+            {number: self.seen.get(number, 0) for number in look.journal_end},
+            look.journal_end,
+            max(newest, default=None),
+            min(oldest, default=None),
+        )
+
+    def _oldest_ms(self, number: int, now_ms: int, appended_at_ms: Callable[[int, int], int | None]) -> int:
+        before = self._before
+        if before is not None and self.seen.get(number, 0) >= before.journal_end.get(number, 0):
+            return self._looked_at_ms  # it has come since the look before
+        found = appended_at_ms(number, self.seen.get(number, 0))
+        return now_ms if found is None else found
+
+
+class Freshness:
+    """A Service (parts.py). ``live``: the names of the generation that is live, or None while that is not known."""
+
+    name = "freshness"
+
+    def __init__(self, config: Mapping[str, Any], live: Callable[[], Topics | None], clock: Callable[[], int]) -> None:
+        self._config = config
+        self._live = live
+        self._clock = clock
+        self._reader: VisibilityReader | None = None
+        self._progress = Progress()
+        self._covered: Covered | None = None
+        self._oldest: dict[int, _Read] = {}
+        self._task: asyncio.Task[None] | None = None
+        self.partitions: int | None = None
+        """Of the journal; None while it is not known."""
+
+    async def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._follow(), name="looks how fresh answers are")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        if self._reader is not None:
+            self._reader.close()
+
+    def not_ready(self) -> str | None:
+        """Always ready: an answer without freshness is an answer."""
+        return None
+
+    def as_of(self) -> dict[str, Any] | None:
+        """For an answer: ages in ms, offsets per journal partition. None while nothing is known."""
+        found, now_ms = self._covered, self._clock()
+        if found is None:
+            return None
+        return {
+            "looked_at": rfc_3339(found.looked_at_ms),
+            "records_not_visible": sum(end - found.seen[number] for number, end in found.ends.items()),
+            "newest_not_visible_age_ms": _age(found.newest_unseen_ms, now_ms),
+            "oldest_not_visible_age_ms": _age(found.oldest_unseen_ms, now_ms),
+            "partitions": [
+                {"partition": number, "visible_below": found.seen[number], "end": end}
+                for number, end in sorted(found.ends.items())
+            ],
+        }
+
+    async def _follow(self) -> None:
+        said = ""
+        while True:
+            try:
+                await asyncio.to_thread(self._look)
+                said = ""
+            except Exception as error:
+                if str(error) != said:
+                    said = str(error)
+                    _log.warning("how fresh answers are is not known: %s", said)
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    def _look(self) -> None:
+        topics = self._live()
+        if topics is None:
+            return
+        if self._reader is None or self._reader.topics != topics:
+            if self._reader is not None:
+                self._reader.close()
+            self.partitions = len(partitions_of(self._config, topics.journal))
+            self._reader = VisibilityReader(self._config, topics, self.partitions)
+            self._progress, self._oldest = Progress(), {}
+        self._covered = self._progress.after(self._reader.look(), self._clock(), self._appended_at_ms)
+
+    def _appended_at_ms(self, partition: int, offset: int) -> int | None:
+        """Read, now and then; in between what was read last, which is older."""
+        assert self._reader is not None
+        known = self._oldest.get(partition)
+        if known is None or (known.offset != offset and time.monotonic() - known.read_at_s > READ_OLDEST_EVERY_S):
+            appended_ms = self._reader.appended_at_ms(partition, offset)
+            known = self._oldest[partition] = _Read(offset, appended_ms, time.monotonic())
+        return known.appended_at_ms
+
+
+class _Read(NamedTuple):
+    """When a record was appended, and when that was looked up."""
+
+    offset: int
+    appended_at_ms: int | None
+    read_at_s: float
+
+
+def _age(moment_ms: int | None, now_ms: int) -> int | None:
+    return None if moment_ms is None else max(0, now_ms - moment_ms)

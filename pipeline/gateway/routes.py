@@ -16,6 +16,7 @@ from pipeline.gateway import (
     products,
     reference,
     sessions,
+    snapshot_events,
     stream,
     summaries,
 )
@@ -33,6 +34,7 @@ MODULES: tuple[ModuleType, ...] = (
     products,
     charges,
     core_events,
+    snapshot_events,
     reference,
     health,
 )

@@ -177,17 +177,18 @@ def run_sink(settings: Settings, apart: Apart | None = None, group: str = "") ->
     log_to_stderr()
     await_kafka(settings)
     part = part_of(ledger(settings), settings.namespace, apart)
+    shared = apart is None or bool(group)
     wanted = SinkSettings(
         kafka=settings.librdkafka,
         topics=part.topics,
         group=group or part.topics.sink_group,
-        shared=apart is None or bool(group),
+        shared=shared,
         before=() if group else tuple(topics.sink_group for topics in part.others),
         clickhouse=clickhouse(settings),
         work_dir=settings.state / "sink",
         every_ms=settings.sink_every_ms,
         rows=settings.sink_rows,
-        event_log=settings.event_log,
+        event_log=settings.event_log and (shared or part.moves),
         session_timeout_ms=settings.session_timeout_ms,
     )
     Sink(wanted, codec(settings), part.fate).run()

@@ -15,14 +15,13 @@ from clickhouse_connect.driver.client import Client
 from pipeline.clickhouse import tables
 from pipeline.clickhouse.migrations import known_migrations
 
-_NAMES = "|".join(tables.DERIVED)
-_OF_FIRST = re.compile(rf"\b({_NAMES})_g1\b")
+_OF_FIRST = re.compile(rf"\b({'|'.join(tables.DERIVED)})_g1\b|\b({'|'.join(tables.JOURNALED)})_j1\b")
 
 
-def create_tables(client: Client, number: int) -> None:
-    """Those of this generation that are missing, as the newest migration has them."""
-    for statement in _statements(number):
-        if not _is_view(statement):
+def create_tables(client: Client, number: int, journal: int) -> None:
+    """Those of this generation and its journal that are missing, as the newest migration has them."""
+    for statement in _statements(number, journal):
+        if re.search(r"^CREATE TABLE ", statement, re.MULTILINE):
             client.command(statement)
 
 
@@ -34,9 +33,9 @@ def create_shared_tables(client: Client) -> None:
                 client.command(statement)
 
 
-def show(client: Client, number: int) -> None:
-    """Let the views show this generation."""
-    for statement in _statements(number):
+def show(client: Client, number: int, journal: int) -> None:
+    """Let the views show this generation and its journal."""
+    for statement in _statements(number, journal):
         if _is_view(statement):
             client.command(statement)
 
@@ -61,11 +60,20 @@ def drop_tables(client: Client, number: int) -> None:
         client.command(f"DROP TABLE IF EXISTS {tables.derived(name, number)}")
 
 
-def _statements(number: int) -> Iterator[str]:
+def drop_event_log(client: Client, journal: int) -> None:
+    """Delete the event log of a journal."""
+    for name in tables.JOURNALED:
+        client.command(f"DROP TABLE IF EXISTS {tables.table_of(name, journal=journal)}")
+
+
+def _statements(number: int, journal: int) -> Iterator[str]:
+    def numbered(match: re.Match[str]) -> str:
+        return tables.table_of(match[1] or match[2], number, journal)
+
     for migration in known_migrations():
         for statement in migration.statements:
             if _OF_FIRST.search(statement):
-                yield _OF_FIRST.sub(rf"\1_g{number}", statement)
+                yield _OF_FIRST.sub(numbered, statement)
 
 
 def _is_view(statement: str) -> bool:

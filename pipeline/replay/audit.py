@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pipeline.clickhouse.connection import Server, connect, translated
+from pipeline.clickhouse.tables import derived
 from pipeline.codec.records import Codec
 from pipeline.domain.fold import Journal
 from pipeline.domain.generations import Generation
@@ -25,7 +26,7 @@ from pipeline.kafka.admin import TopicState, describe
 from pipeline.kafka.offsets import committed
 from pipeline.kafka.topics import Topics
 from pipeline.replay.audit_clickhouse import ANSWER_TIMEOUT_S, AuditedTables, Days
-from pipeline.replay.audit_findings import PartitionFindings
+from pipeline.replay.audit_findings import Compared, Difference, PartitionFindings
 from pipeline.replay.audit_partition import Images, PartitionAudit, audit_partition
 from pipeline.replay.audit_reading import Bounds, bounds_of
 
@@ -47,8 +48,8 @@ class AuditSources:
     """None: worker states are left out."""
 
 
-class _Standings(NamedTuple):
-    """How far everything has come when the audit begins, by partition."""
+class Standings(NamedTuple):
+    """How far everything has come when an audit begins, by partition."""
 
     cursors: list[int]
     journal_ends: list[int]
@@ -108,13 +109,10 @@ def audit(
 
     Raises Refusal when the journal is not whole, Unavailable when something is away or the sink too far behind.
     """
-    standings = _standings(sources, partitions, journal)
-    days: Days = {}
-    if sources.clickhouse is not None:
-        await_sink(sources, partitions)
-        with translated(sources.clickhouse), connect(sources.clickhouse, answer_timeout_s=ANSWER_TIMEOUT_S) as client:
-            days = AuditedTables(client, sources.topics.generation).days(standings.cursors)
-    tasks = [_task(sources, number, journal, standings, days) for number in partitions]
+    standings = standings_of(sources, partitions, journal)
+    days = days_of(sources, partitions, standings)
+    yield from strangers(days, journal, sources.topics.generation)
+    tasks = [task_of(sources, number, journal, standings, days) for number in partitions]
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(min(processes, len(tasks)), context) as pool:
         futures = [pool.submit(audit_partition, task) for task in tasks]
@@ -125,12 +123,29 @@ def audit(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def strangers(days: Days, partitions: int) -> list[int]:
-    """Shard numbers in ClickHouse that no partition has."""
-    return sorted({shard for shard, _ in days if shard >= partitions})
+def days_of(sources: AuditSources, partitions: Sequence[int], standings: Standings) -> Days:
+    """The digests of ClickHouse's tables, once it has what is published; none when they are left out."""
+    if sources.clickhouse is None:
+        return {}
+    _await_sink(sources, partitions)
+    with translated(sources.clickhouse), connect(sources.clickhouse, answer_timeout_s=ANSWER_TIMEOUT_S) as client:
+        return AuditedTables(client, sources.topics.generation).days(standings.cursors)
 
 
-def _task(sources: AuditSources, number: int, journal: TopicState, standings: _Standings, days: Days) -> PartitionAudit:
+def strangers(days: Days, journal: TopicState, generation: int) -> Iterator[PartitionFindings]:
+    """Rows in ClickHouse of partitions that the journal does not have."""
+    where = f"ClickHouse {derived('summary_shards', generation)}"
+    for number in sorted({shard for shard, _ in days if shard >= journal.partitions}):
+        rows = sum(one.early_shards + len(one.late) for (shard, _), one in days.items() if shard == number)
+        side = Compared(where, 0, items=rows)
+        what = f"{rows} rows of partition {number}, which the journal does not have"
+        side.differ(Difference(where, number, "unexpected", what))
+        yield PartitionFindings(number, compared=[side])
+
+
+def task_of(
+    sources: AuditSources, number: int, journal: TopicState, standings: Standings, days: Days
+) -> PartitionAudit:
     return PartitionAudit(
         kafka=sources.kafka,
         topics=sources.topics,
@@ -146,7 +161,7 @@ def _task(sources: AuditSources, number: int, journal: TopicState, standings: _S
     )
 
 
-def _standings(sources: AuditSources, partitions: Sequence[int], journal: TopicState) -> _Standings:
+def standings_of(sources: AuditSources, partitions: Sequence[int], journal: TopicState) -> Standings:
     """First the cursors, then the ends: what is published below a cursor lies in front of the end."""
     topics, config = sources.topics, sources.kafka
     places = [(topics.journal, number) for number in range(journal.partitions)]
@@ -156,7 +171,7 @@ def _standings(sources: AuditSources, partitions: Sequence[int], journal: TopicS
     summaries = bounds_of(config, topics.summaries, journal.partitions)
     for number in partitions:
         _check_whole(topics.journal, number, journal_bounds[number], cursors[number])
-    return _Standings(cursors, [one.end for one in journal_bounds], [one.end for one in summaries])
+    return Standings(cursors, [one.end for one in journal_bounds], [one.end for one in summaries])
 
 
 def _check_whole(topic: str, number: int, bounds: Bounds, cursor: int) -> None:
@@ -174,7 +189,7 @@ def _check_whole(topic: str, number: int, bounds: Bounds, cursor: int) -> None:
         )
 
 
-def await_sink(sources: AuditSources, partitions: Sequence[int]) -> None:
+def _await_sink(sources: AuditSources, partitions: Sequence[int]) -> None:
     """Wait until ClickHouse has every shard that is published now. Raises Unavailable when that takes too long."""
     topics = sources.topics
     for topic in (topics.summaries, topics.dispositions):

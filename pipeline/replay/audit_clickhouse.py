@@ -16,6 +16,7 @@ from pipeline.clickhouse.digests import HASH
 from pipeline.clickhouse.tables import derived
 from pipeline.codec.digests import WORDS, Digest
 from pipeline.domain.limits import DAY_MS
+from pipeline.replay.audit_decisions import StoredDecision
 
 ANSWER_TIMEOUT_S = 3_600
 """A digest reads the whole table."""
@@ -45,19 +46,6 @@ class DayDigest(NamedTuple):
 
 Days = dict[tuple[int, int], DayDigest]
 """By (shard, day); a day is a number of days since 1970, by ``window_start``."""
-
-
-class StoredDecision(NamedTuple):
-    """A row of the dispositions."""
-
-    decided_offset: int
-    record: str
-    disposition: str
-    reason: str | None
-    value: int | None
-    adjustment_id: str | None
-    first_offset: int | None
-    events_cancelled: int | None
 
 
 class AuditedTables:

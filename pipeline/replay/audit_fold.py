@@ -14,7 +14,8 @@ from pipeline.codec.records import Codec
 from pipeline.domain.events import Cancellation, Disposition, Identity, MeterEvent
 from pipeline.domain.fold import Journal, Record, Undecodable, step
 from pipeline.domain.ledger import Awaited, Counted, Remembered
-from pipeline.domain.state import PlainState
+from pipeline.domain.limits import FoldRules
+from pipeline.domain.state import PlainState, tally_is_garbage
 from pipeline.errors import UndecodableRecord
 
 
@@ -32,6 +33,15 @@ class AuditState(PlainState):
 
     def forget(self, identity: Identity) -> None:
         del self.ledger[identity]
+
+    def drop_identities(self, rules: FoldRules) -> None:
+        """Forget what no rule can reach any more, but for the tallies: those stand wherever they were published."""
+        tallies, entries = self.tallies, self.entries
+        self.tallies, self.entries = {}, defaultdict(dict)
+        self.drop_garbage(rules)
+        self.tallies, self.entries = tallies, entries
+        for key in [key for key in entries if tally_is_garbage(key.window_start_ms, self.clock_ms, rules)]:
+            del entries[key]
 
     def expired(self, before_ms: int) -> list[tuple[Identity, Awaited]]:
         found: dict[Identity, Awaited] = {}
@@ -105,6 +115,14 @@ class AuditFold:
         """From now on; what was before is in ``rows``."""
         self.state.touched.clear()
         self._keeping = True
+
+    def forget_versions(self) -> None:
+        """Those kept so far have been compared. What the fold's rules can reach no more is forgotten too."""
+        self._keeping = False
+        self.versions.clear()
+        self.late_decisions.clear()
+        self.state.touched.clear()
+        self.state.drop_identities(self.journal.rules)
 
     def pass_over(self, offset: int) -> None:
         """What lies in front of ``offset`` and was not folded is no record."""

@@ -14,10 +14,12 @@ from pipeline.clickhouse.connection import Server, connect, translated
 from pipeline.codec import digests
 from pipeline.codec.digests import Digest
 from pipeline.codec.records import Codec
+from pipeline.domain.events import Disposition
 from pipeline.domain.fold import Journal
 from pipeline.domain.limits import DAY_MS
 from pipeline.kafka.topics import Topics
 from pipeline.replay.audit_clickhouse import ANSWER_TIMEOUT_S, AuditedTables, Days, LateShard
+from pipeline.replay.audit_decisions import compare_decisions
 from pipeline.replay.audit_findings import Compared, Difference, Expected, PartitionFindings, compare_rows, shown_key
 from pipeline.replay.audit_fold import AuditFold
 from pipeline.replay.audit_reading import PartitionReader, bounds_of
@@ -54,25 +56,41 @@ class PartitionAudit:
 def audit_partition(audit: PartitionAudit) -> PartitionFindings:
     """Raises Refusal when the journal cannot be folded from its start, Unavailable when something is away."""
     gc.disable()  # millions of objects, no cycles
-    with contextlib.ExitStack() as opened:
-        images: list[StateImage] = [] if audit.images is None else opened.enter_context(audit.images(audit.number))
-        run = _Run(audit, images)
-        opened.callback(run.reader.close)
-        return run.findings()
+    with contextlib.closing(PartitionRun(audit)) as run:
+        return run.findings(audit)
 
 
-class _Run:
-    """One partition's audit while it goes on. The fold only moves forward; on its way it meets what is to compare."""
+class PartitionRun:
+    """One partition's audit, once or round after round.
 
-    def __init__(self, audit: PartitionAudit, images: list[StateImage]) -> None:
+    The fold only moves forward, and on its way it meets what is to compare; what was read of the topic is kept. So a
+    later round costs what has come since.
+    """
+
+    def __init__(self, audit: PartitionAudit) -> None:
         codec = audit.codec()
         self.audit = audit
         self.fold = AuditFold(audit.journal, codec)
-        self.found = PartitionFindings(audit.number, cursor=audit.cursor)
+        self.found = PartitionFindings(audit.number)
         self.reader = PartitionReader(audit.kafka, audit.topics.journal, audit.number)
-        self.images = sorted(self._within(images), key=lambda one: one.cursor)
-        self.topic = Compared(f"topic {audit.topics.summaries}", audit.cursor)
-        self.standing = StandingShards(self.topic, audit.number, codec)
+        self.images: list[StateImage] = []
+        self.standing = StandingShards(f"topic {audit.topics.summaries}", audit.number, codec)
+
+    def close(self) -> None:
+        self.reader.close()
+
+    def findings(self, audit: PartitionAudit) -> PartitionFindings:
+        """Compare everything as of the audit's cursor, which is not below that of the round before."""
+        assert audit.cursor >= self.fold.next_offset, "the fold is already beyond what is published for certain"
+        self.audit = audit
+        self.found = PartitionFindings(audit.number, cursor=audit.cursor)
+        self.fold.forget_versions()
+        with contextlib.ExitStack() as opened:
+            images = [] if audit.images is None else opened.enter_context(audit.images(audit.number))
+            reached = [one for one in self._within(images) if one.cursor >= self.fold.next_offset]
+            self.images = sorted(reached, key=lambda one: one.cursor)
+            self._compare()
+        return self.found
 
     def _within(self, images: list[StateImage]) -> Iterator[StateImage]:
         """Those that the journal reaches; of the others it has lost what they stand on."""
@@ -86,25 +104,26 @@ class _Run:
             side.differ(Difference(image.where, self.audit.number, "broken", what, ends))
             self.found.compared.append(side)
 
-    def findings(self) -> PartitionFindings:
+    def _compare(self) -> None:
         audit, found = self.audit, self.found
         self.standing.read(audit.kafka, audit.topics.summaries, audit.summaries_end)
         self.fold_to(audit.cursor)
+        decisions = dict(self.fold.decisions)
         self.fold.keep_versions()
         expected = Expected(audit.cursor, self.fold.rows(), self.fold.versions)
         late = [row.version for one in audit.days.values() for row in one.late]
         late += [digests.version_of(row) for row in self.standing.rows.values()]
         self.fold_past(max([0, *late]))
-        self._compare_topic(expected)
+        found.compared.append(self._compare_topic(expected))
         if audit.clickhouse is not None:
             found.compared.append(self._compare_tables(audit.clickhouse, expected))
+            found.compared.append(self._compare_decisions(audit.clickhouse, decisions))
         if self.images:
             self.fold_to(self.images[-1].cursor)
         found.compared.append(self._compare_books())
         found.digest = _digest(expected.rows, audit.number)
         found.records, found.offsets, found.holes = self.fold.records, self.fold.next_offset, self.fold.holes
         found.accounts = {name: (records, value) for name, (records, value) in self.fold.state.accounts.items()}
-        return found
 
     def fold_to(self, offset: int) -> None:
         """Fold on; states that stand at an offset on the way are compared there."""
@@ -125,17 +144,20 @@ class _Run:
             end = bounds_of(self.audit.kafka, self.audit.topics.journal, self.audit.journal.partitions)
             self.fold_to(min(version + 1, end[self.audit.number].end))
 
-    def _compare_topic(self, expected: Expected) -> None:
+    def _compare_topic(self, expected: Expected) -> Compared:
         rows, overtaken = self.standing.rows, self.standing.overtaken
-        compare_rows(self.topic, self.audit.number, expected, rows)
-        self.topic.digest = str(_digest(rows, self.audit.number))
+        side = Compared(self.standing.where, self.audit.cursor, items=len(rows))
+        for strange in self.standing.strange:
+            side.differ(strange)
+        compare_rows(side, self.audit.number, expected, rows)
+        side.digest = str(_digest(rows, self.audit.number))
         if overtaken:
             self.found.notes.append(
                 f"{len(overtaken)} keys of {self.audit.topics.summaries}-{self.audit.number} have an older version"
                 f" behind their newest, for example {shown_key(min(overtaken))}: a worker that had lost its partition"
                 " published late. Readers take the newest; compaction would keep the older one"
             )
-        self.found.compared.append(self.topic)
+        return side
 
     def _compare_tables(self, clickhouse: Server, expected: Expected) -> Compared:
         """Digests day by day; only the rows of days that differ are asked for."""
@@ -153,6 +175,16 @@ class _Run:
                 f"{side.where}, partition {number}: the digests of {len(days)} days differed, but no row of them does"
                 " any more: what was wrong has been written again meanwhile"
             )
+        return side
+
+    def _compare_decisions(self, clickhouse: Server, early: Mapping[int, Disposition]) -> Compared:
+        """Every record that does not simply count has its disposition, and no other has one (invariant 2)."""
+        with translated(clickhouse), connect(clickhouse, answer_timeout_s=ANSWER_TIMEOUT_S) as client:
+            tables = AuditedTables(client, self.audit.topics.generation)
+            found = tables.decisions(self.audit.number)
+        side = Compared(f"ClickHouse {tables.dispositions}", self.audit.cursor, items=len(found))
+        self.fold_past(max([0, *(one.decided_offset for one in found.values())]))
+        compare_decisions(side, self.audit.number, self.audit.cursor, early, self.fold.late_decisions, found)
         return side
 
     def _compare_books(self) -> Compared:

@@ -9,7 +9,7 @@ from pipeline.codec import digests
 from pipeline.codec.records import Codec
 from pipeline.codec.shard_columns import PackedShard, decode_shards
 from pipeline.errors import UndecodableRecord
-from pipeline.replay.audit_findings import Compared, Difference, differing, shown_key
+from pipeline.replay.audit_findings import DIFFERENCES_TOLD_MAX, Difference, differing, shown_key
 from pipeline.replay.audit_reading import CHUNK_RECORDS, PartitionReader
 
 
@@ -19,17 +19,20 @@ class StandingShards:
     A record without a value deletes: compaction forgets what stood there, so a later reader would never see it.
     """
 
-    def __init__(self, side: Compared, partition: int, codec: Codec) -> None:
+    def __init__(self, where: str, partition: int, codec: Codec) -> None:
+        self.where = where
+        self.strange: list[Difference] = []
+        """What no reader can make sense of, or two readers could read differently."""
         self.rows: dict[bytes, bytes] = {}
         self.overtaken: set[bytes] = set()
         """Keys whose newest version is not their last record: compaction would keep an older one."""
-        self._side = side
+        self._position = 0
         self._partition = partition
         self._codec = codec
 
-    def read(self, config: Mapping[str, Any], topic: str, end: int, start: int = 0) -> None:
-        """Take in the records of the topic from ``start`` up to ``end``."""
-        reader = PartitionReader(config, topic, self._partition, start)
+    def read(self, config: Mapping[str, Any], topic: str, end: int) -> None:
+        """Take in the records of the topic up to ``end`` that have not been read yet."""
+        reader = PartitionReader(config, topic, self._partition, self._position)
         try:
             chunk: list[Any] = []
             for message in reader.up_to(end):
@@ -38,6 +41,7 @@ class StandingShards:
                     self.take(chunk)
                     chunk = []
             self.take(chunk)
+            self._position = max(self._position, end)
         finally:
             reader.close()
 
@@ -51,7 +55,6 @@ class StandingShards:
                 self._broken(message.offset(), f"{shown_key(shard.key)}: its key or its shard number is another's")
             else:
                 self._keep(message.offset(), shard)
-        self._side.items = len(self.rows)
 
     def _keep(self, offset: int, shard: PackedShard) -> None:
         before = self.rows.get(shard.key)
@@ -62,9 +65,7 @@ class StandingShards:
                 return
             if version == standing:
                 what = f"{shown_key(shard.key)}: a second record of version {version} at offset {offset}"
-                self._side.differ(
-                    Difference(self._side.where, self._partition, "differs", what, differing(before, shard.row))
-                )
+                self._tell(Difference(self.where, self._partition, "differs", what, differing(before, shard.row)))
         self.rows[shard.key] = shard.row
         self.overtaken.discard(shard.key)
 
@@ -76,4 +77,8 @@ class StandingShards:
         self._broken(message.offset(), f"the record of key {key!r} cannot be read: {error}")
 
     def _broken(self, offset: int, what: str) -> None:
-        self._side.differ(Difference(self._side.where, self._partition, "broken", f"offset {offset}: {what}"))
+        self._tell(Difference(self.where, self._partition, "broken", f"offset {offset}: {what}"))
+
+    def _tell(self, difference: Difference) -> None:
+        if len(self.strange) < DIFFERENCES_TOLD_MAX:
+            self.strange.append(difference)

@@ -32,6 +32,8 @@ class Part(NamedTuple):
     """Of the other generations that are kept."""
     fate: Callable[[], Fate]
     """Whether to go on with it, asked again and again."""
+    moves: bool
+    """Whether its journal is another one than that of the live generation."""
 
 
 def part_of(ledger: GenerationLedger, namespace: str, apart: Apart | None) -> Part:
@@ -54,7 +56,7 @@ def part_of(ledger: GenerationLedger, namespace: str, apart: Apart | None) -> Pa
 
     others = tuple(topics_of_generation(namespace, one) for one in known.kept if one.number != mine.number)
     fate = follow if apart is None else stay_with_parent
-    return Part(mine, topics_of_generation(namespace, mine), others, fate)
+    return Part(mine, topics_of_generation(namespace, mine), others, fate, mine.journal != known.live.journal)
 
 
 def rules_of(generation: Generation, settings: FoldRules) -> FoldRules:

@@ -36,7 +36,7 @@ class Ground:
         admin.create(self.kafka, self.namespace, generation.partitions, self.replication, generation)
         self.restore_tables(self.ledger.read().live)
         with translated(self.server), connect(self.server) as client:
-            sql.create_tables(client, generation.number)
+            sql.create_tables(client, generation.number, generation.journal)
 
     def restore_tables(self, live: Generation) -> None:
         """Whoever lost the database, or tables in it, gets them back, empty."""
@@ -45,7 +45,7 @@ class Ground:
             self.show(live)
         with translated(self.server), connect(self.server) as client:
             sql.create_shared_tables(client)
-            sql.create_tables(client, live.number)
+            sql.create_tables(client, live.number, live.journal)
 
     def known(self, fold: str) -> Generations:
         """What stands, with the rules of the first generation written down: ``fold`` where nobody has folded yet.
@@ -75,7 +75,7 @@ class Ground:
 
     def show(self, generation: Generation) -> None:
         with translated(self.server), connect(self.server) as client:
-            sql.show(client, generation.number)
+            sql.show(client, generation.number, generation.journal)
 
     def _check_taken_over(self, known: Generations, one: Generation) -> None:
         """Refuse while only this generation's group says how far strays are sent on and dead letters written."""
@@ -116,6 +116,8 @@ class Ground:
         admin.delete(self.kafka, own, groups)
         with translated(self.server), connect(self.server) as client:
             sql.drop_tables(client, number)
+            if not any(other.journal == one.journal for other in found.kept if other.number != number):
+                sql.drop_event_log(client, one.journal)
         return one
 
 

@@ -55,4 +55,4 @@ def fill(ground: Ground, muster: Muster, watch: Watch, *, event_log: bool) -> No
 def log_is_lost(ground: Ground) -> bool:
     """Whether the event log is empty."""
     with translated(ground.server), connect(ground.server) as client:
-        return int(str(client.command(f"SELECT count() FROM {tables.SENT[0]}"))) == 0
+        return int(str(client.command(f"SELECT count() FROM {tables.JOURNALED[0]}"))) == 0

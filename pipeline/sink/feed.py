@@ -52,12 +52,14 @@ class Feed:
         outlet: Outlet,
         dead_letters: str | None,
         generation: int = tables.FIRST_GENERATION,
+        journal: int = tables.FIRST_GENERATION,
     ) -> None:
         """``dead_letters``: the topic for records that nobody can read; None when another process keeps them."""
         self.topic = topic
         self.limits = limits
         self._tabulate = tabulate
         self._generation = generation
+        self._journal = journal
         self._inserter = inserter
         self._outlet = outlet
         self._dead_letters = dead_letters
@@ -100,7 +102,7 @@ class Feed:
         if self._dead_letters is not None:
             await asyncio.to_thread(self._outlet.flush, PUBLISH_TIMEOUT_S)
         for name, rows in rows_by_table.items():
-            table = tables.derived(name, self._generation) if name in tables.DERIVED else name
+            table = tables.table_of(name, self._generation, self._journal)
             for start in range(0, len(rows), self.limits.rows):
                 await self._insert(table, rows.slice(start, self.limits.rows))
 

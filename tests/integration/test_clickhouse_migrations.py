@@ -51,7 +51,7 @@ def test_two_at_the_same_time_do_no_harm(server: Server) -> None:
             name
             for (name,) in client.query("SELECT name FROM system.tables WHERE database = currentDatabase()").result_rows
         }
-    assert {*tables.DERIVED, *tables.SENT, tables.ZONES, tables.SUMMARIES_VIEW} <= names
+    assert {*tables.DERIVED, *tables.JOURNALED, *tables.SENT, tables.ZONES, tables.SUMMARIES_VIEW} <= names
 
 
 def test_a_file_that_was_changed_after_it_was_applied_is_refused(server: Server, monkeypatch) -> None:

@@ -27,8 +27,8 @@ KEYS: dict[str, tuple[tuple[str, ...], str | None]] = {
         "version",
     ),
     "dispositions": (("partition", "offset"), "decided_offset"),
-    "meter_events": (("partition", "offset"), None),
-    "cancellations": (("partition", "offset"), None),
+    "meter_events_j1": (("partition", "offset"), None),
+    "cancellations_j1": (("partition", "offset"), None),
     "adjustments": (("id", "partition", "offset"), None),
 }
 """ORDER BY, and the version of ReplacingMergeTree."""

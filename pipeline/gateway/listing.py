@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pipeline.domain.catalog import CatalogObject
 from pipeline.domain.catalog_log import Shelf
@@ -31,7 +31,14 @@ COMPARE: dict[str, Callable[[int, int], bool]] = {
 }
 
 
-def created_as(given: Mapping[str, Any], one: CatalogObject) -> bool:
+class Made(Protocol):
+    """Whatever was made at some time."""
+
+    @property
+    def created_ms(self) -> int: ...
+
+
+def created_as(given: Mapping[str, Any], one: Made) -> bool:
     """Whether the object was made when the parameter ``created`` asks for. Objects show whole seconds: those count."""
     asked = given.get("created")
     if asked is None:

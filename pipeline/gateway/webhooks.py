@@ -15,14 +15,12 @@ import hashlib
 import heapq
 import hmac
 import http.client
-import json
 import logging
 import random
 import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -34,7 +32,7 @@ from pipeline.errors import UndecodableRecord
 from pipeline.gateway.answers import encode
 from pipeline.gateway.core_events import is_thin, thin_body
 from pipeline.gateway.relay import GROUP_CONFIG, STOP_PATIENCE_S
-from pipeline.gateway.snapshots import snapshot_body
+from pipeline.gateway.snapshot_events import event_body
 from pipeline.gateway.webhook_endpoints import Endpoint
 from pipeline.kafka.topics import Topics
 
@@ -71,7 +69,10 @@ def payload_of(event: CoreEvent) -> bytes:
     """What is sent: thin events without their data, snapshots with the object."""
     if is_thin(event):
         return encode(thin_body(event))
-    return encode(snapshot_body(event, json.loads(event.data, parse_float=Decimal)))
+    body = event_body(event)
+    if body is None:
+        raise ValueError("its data is no JSON object")
+    return encode(body)
 
 
 def send(endpoint: Endpoint, payload: bytes) -> int:

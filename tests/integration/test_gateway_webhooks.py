@@ -93,6 +93,19 @@ def test_every_change_of_the_catalog_is_told_with_the_object_as_it_was(stack: St
         assert events[2].data.previous_attributes["status"] == "active"
         assert events[5].data.previous_attributes["metadata"].to_dict() == {}
         assert events[8].data.object["deleted"] is True
+        again = client.v1.events.retrieve(events[0].id)
+        assert again.to_dict() == {**events[0].to_dict(), "pending_webhooks": 0}
+        listed = client.v1.events.list({"limit": 3}).auto_paging_iter()
+        assert [one.id for one in listed] == [event.id for event in events[::-1]]
+        of_plans = client.v1.events.list({"type": "plan.*"}).data
+        assert [one.type for one in of_plans] == ["plan.deleted", "plan.updated", "plan.created"]
+        backwards = client.v1.events.list(
+            {"types": ["product.created", "plan.created"], "ending_before": of_plans[2].id}
+        )
+        assert backwards.data == []
+        with pytest.raises(stripe.InvalidRequestError) as refused:
+            place.stripe_client(place.new_key(livemode=True)).v1.events.retrieve(events[0].id)
+        assert (refused.value.http_status, refused.value.code) == (404, "resource_missing")
         with pytest.raises(stripe.SignatureVerificationError):
             stripe.Webhook.construct_event(
                 receiver.deliveries[0].body, receiver.deliveries[0].headers["Stripe-Signature"], SECRET + "x"

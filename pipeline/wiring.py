@@ -143,24 +143,28 @@ def run_worker(settings: Settings, apart: Apart | None = None) -> None:
     from pipeline.replay.following import part_of, rules_of, snapshots_of, state_of
     from pipeline.stream.app import log_to_stderr
     from pipeline.worker.app import Worker, WorkerSettings
+    from pipeline.worker.reset import reset
     from pipeline.worker.slots import claimed
 
     log_to_stderr()
     await_kafka(settings)
     part = part_of(ledger(settings), settings.namespace, apart)
-    number = part.generation.number
+    number, state = part.generation.number, claimed(settings.state)
+    for gone in part.dropped:
+        reset(state_of(state, gone))
     wanted = WorkerSettings(
         kafka=settings.librdkafka,
         topics=part.topics,
         acting=apart is None,
         before=tuple(topics.worker_group for topics in part.others),
         rules=rules_of(part.generation, settings.rules),
-        state=state_of(claimed(settings.state), number),
+        state=state_of(state, number),
         snapshots=snapshots_of(settings.snapshots, settings.namespace, number),
         snapshot_every_ms=settings.snapshot_every_ms,
         flush_every_ms=settings.flush_every_ms,
         flush_records=settings.flush_records,
         session_timeout_ms=settings.session_timeout_ms,
+        instance=settings.instance,
     )
     Worker(wanted, codec(settings), part.fate).run()
 

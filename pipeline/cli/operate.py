@@ -189,13 +189,15 @@ def reset(
     from pipeline.worker.reset import stores_in
 
     state = wiring.load_settings().state
-    stores = stores_in(state)
+    homes = [state, *sorted(state.glob("g*"))]
+    stores = [store for home in homes for store in stores_in(home)]
     if not stores:
         typer.echo(f"there is no state in {state}")
         return
     if not yes:
         typer.confirm(f"Delete the state of {len(stores)} partitions in {state}?", abort=True)
-    typer.echo(f"deleted the state of {len(delete(state))} partitions in {state}")
+    deleted = sum(len(delete(home)) for home in homes)
+    typer.echo(f"deleted the state of {deleted} partitions in {state}")
 
 
 def sink(

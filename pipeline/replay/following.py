@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.domain.generations import FIRST, Generation
+from pipeline.domain.generations import DROPPED, FIRST, Generation
 from pipeline.domain.limits import FoldRules
 from pipeline.kafka.generations import GenerationLedger
 from pipeline.kafka.topics import Topics, topics_of_generation
@@ -32,6 +32,8 @@ class Part(NamedTuple):
     """Of the other generations that are kept."""
     fate: Callable[[], Fate]
     """Whether to go on with it, asked again and again."""
+    dropped: tuple[int, ...]
+    """Generations that nobody needs any more."""
     moves: bool
     """Whether its journal is another one than that of the live generation."""
 
@@ -56,7 +58,9 @@ def part_of(ledger: GenerationLedger, namespace: str, apart: Apart | None) -> Pa
 
     others = tuple(topics_of_generation(namespace, one) for one in known.kept if one.number != mine.number)
     fate = follow if apart is None else stay_with_parent
-    return Part(mine, topics_of_generation(namespace, mine), others, fate, mine.journal != known.live.journal)
+    dropped = tuple(number for number, one in known.by_number.items() if one.state == DROPPED)
+    moves = mine.journal != known.live.journal
+    return Part(mine, topics_of_generation(namespace, mine), others, fate, dropped, moves)
 
 
 def rules_of(generation: Generation, settings: FoldRules) -> FoldRules:

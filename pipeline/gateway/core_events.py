@@ -8,6 +8,7 @@ Each gateway keeps the newest ones in memory. An event that was written twice is
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections import OrderedDict
@@ -64,7 +65,7 @@ class CoreEvents:
         self._follower.start()
 
     async def stop(self) -> None:
-        self._follower.stop()
+        await asyncio.to_thread(self._follower.stop)
 
     def not_ready(self) -> str | None:
         return self._follower.not_ready()

@@ -8,6 +8,7 @@ the same id.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import threading
@@ -63,7 +64,7 @@ class Relay:
 
     async def stop(self) -> None:
         self._stopping.set()
-        self._thread.join(STOP_PATIENCE_S)
+        await asyncio.to_thread(self._thread.join, STOP_PATIENCE_S)
 
     def not_ready(self) -> str | None:
         """Nothing waits for it: what is not told now is told later."""

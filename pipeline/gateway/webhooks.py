@@ -11,12 +11,14 @@ Only URLs from the settings are called. Redirects are not followed, answers are 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import heapq
 import hmac
 import http.client
 import logging
 import random
+import socket
 import ssl
 import threading
 import time
@@ -76,7 +78,10 @@ def payload_of(event: CoreEvent) -> bytes:
 
 
 def send(endpoint: Endpoint, payload: bytes) -> int:
-    """POST the payload and return the answer's status. Raises OSError and HTTPException when there is none."""
+    """POST the payload and return the answer's status; its body is not read.
+
+    Raises OSError, HTTPException or ValueError when there is none within ANSWER_TIMEOUT_S.
+    """
     parts = urlsplit(endpoint.url)
     host, port = parts.hostname or "", parts.port
     connection: http.client.HTTPConnection
@@ -91,11 +96,27 @@ def send(endpoint: Endpoint, payload: bytes) -> int:
         "Stripe-Signature": signature(endpoint.secret, payload, int(time.time())),
         "User-Agent": "Meterline/1.0",
     }
+    # The connection's own timeout is for each step: an answer that comes byte by byte would take for ever.
+    late = threading.Event()
+    cut = threading.Timer(ANSWER_TIMEOUT_S, _cut, (connection, late))
+    cut.start()
     try:
         connection.request("POST", path, payload, headers)
-        return connection.getresponse().status
+        status = connection.getresponse().status
     finally:
+        cut.cancel()
         connection.close()
+    if late.is_set():  # half a head reads like a whole one
+        raise TimeoutError
+    return status
+
+
+def _cut(connection: http.client.HTTPConnection, late: threading.Event) -> None:
+    """Whoever waits on the connection hears of its end."""
+    late.set()
+    if (socket_ := connection.sock) is not None:
+        with contextlib.suppress(OSError):
+            socket_.shutdown(socket.SHUT_RDWR)
 
 
 def pause_s(attempts: int) -> float:

@@ -90,7 +90,10 @@ class Follower:
                 return
 
     def _read_on(self) -> None:
-        partitions_of(self._config, self.topic)
+        try:
+            partitions_of(self._config, self.topic)
+        except Refusal as error:  # a broker that has just started may not know its topics yet
+            raise Unavailable(str(error)) from error
         consumer = Consumer(self._config)
         try:
             self._next = self._start(consumer) if self._next is None else self._next
@@ -128,6 +131,9 @@ class Follower:
         elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  # librdkafka's own codes begin like this
             self._caught_up.set()
         elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):  # noqa: SLF001
-            raise Refusal(f"records of {self.topic} that are needed were deleted: restore the topic")
+            if self._newest is None:
+                raise Refusal(f"records of {self.topic} that are needed were deleted: restore the topic")
+            self._next = None  # the newest ones are wanted, whichever those are by now
+            raise KafkaException(error)
         elif not error.retriable() and error.code() > 0:
             raise KafkaException(error)

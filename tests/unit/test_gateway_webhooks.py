@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import http.client
+import itertools
 import json
+import socket
+import threading
+import time
+from typing import Self
 
 import pytest
 import stripe
@@ -13,9 +20,10 @@ from pipeline.domain.catalog import ApiKey, Meter, PackageDimensions, Plan, Prod
 from pipeline.domain.catalog_log import Applied
 from pipeline.domain.core_events import CoreEvent
 from pipeline.errors import SettingsError
+from pipeline.gateway import webhooks
 from pipeline.gateway.snapshots import event_of
 from pipeline.gateway.webhook_endpoints import Endpoint, read_endpoints
-from pipeline.gateway.webhooks import FIRST_PAUSE_S, LONGEST_PAUSE_S, pause_s, payload_of, signature
+from pipeline.gateway.webhooks import FIRST_PAUSE_S, LONGEST_PAUSE_S, pause_s, payload_of, send, signature
 from pipeline.settings import Settings
 
 SECRET = "whsec_0123456789abcdef"
@@ -135,3 +143,51 @@ def test_what_is_made_anew_is_created_and_a_key_has_no_event():
         hash_key="", hint="",
     )  # fmt: skip
     assert event_of(Applied(None, key), lambda *_: ()) is None
+
+
+class Raw:
+    """A server of one connection that answers with what it is told, byte by byte."""
+
+    def __init__(self, answer: bytes, pause_s: float = 0.0) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._answer, self._pause_s = answer, pause_s
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/hook"
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    def _serve(self) -> None:
+        connection, _ = self._socket.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(65_536)
+            for byte in itertools.cycle([self._answer[at : at + 1] for at in range(len(self._answer))]):
+                connection.sendall(byte)
+                time.sleep(self._pause_s)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+        self._thread.join(5)
+
+
+def test_an_answer_that_never_ends_is_not_read():
+    """FAULTS S26: answers are capped."""
+    with Raw(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 1_000) as server:
+        assert send(Endpoint(server.url, SECRET), b"{}") == 200
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 200 OK\r\nX: 1\r\n", b"H", b"x"])
+def test_an_answer_that_comes_byte_by_byte_is_cut(monkeypatch, answer):
+    """FAULTS S26: every wait is bounded, and the whole of it."""
+    monkeypatch.setattr(webhooks, "ANSWER_TIMEOUT_S", 0.6)
+    began = time.monotonic()
+    with Raw(answer, 0.05) as server, pytest.raises((OSError, http.client.HTTPException)):
+        send(Endpoint(server.url, SECRET), b"{}")
+    assert time.monotonic() - began < 5
+
+
+def test_a_redirect_is_an_answer_and_no_way():
+    """FAULTS S26: redirects are not followed."""
+    with Raw(b"HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/\r\n\r\n") as server:
+        assert send(Endpoint(server.url, SECRET), b"{}") == 302

@@ -64,11 +64,18 @@ class BatchApp(faust.App):
 
 
 def stream_app(
-    group: str, kafka: Mapping[str, str], *, session_timeout_ms: int, batch_records: int, work_dir: Path
+    group: str,
+    kafka: Mapping[str, str],
+    *,
+    session_timeout_ms: int,
+    batch_records: int,
+    work_dir: Path,
+    instance: str = "",
 ) -> BatchApp:
     """A Faust app in consumer group ``group``.
 
-    ``kafka`` is a librdkafka configuration (``Settings.librdkafka``); ``batch_records`` bounds a batch.
+    ``kafka`` is a librdkafka configuration (``Settings.librdkafka``); ``batch_records`` bounds a batch; ``instance``
+    keeps the partitions of a member that leaves and comes back under its name within its session.
     """
     work_dir.mkdir(parents=True, exist_ok=True)
     asyncio.set_event_loop(asyncio.new_event_loop())  # one loop for everything Faust makes from here on
@@ -88,6 +95,7 @@ def stream_app(
         stream_buffer_maxsize=8,
         broker_max_poll_records=batch_records,
         broker_max_poll_interval=_DAY_S,
+        consumer_group_instance_id=instance or None,
         broker_session_timeout=session_timeout_ms / 1000,
         broker_heartbeat_interval=session_timeout_ms / 1000 / 3,
         broker_request_timeout=max(90.0, session_timeout_ms / 1000),

@@ -54,6 +54,7 @@ class WorkerSettings:
     flush_every_ms: int
     flush_records: int
     session_timeout_ms: int
+    instance: str = ""
 
 
 class Worker:
@@ -92,6 +93,7 @@ class Worker:
             self.topics.worker_group,
             self.settings.kafka,
             session_timeout_ms=self.settings.session_timeout_ms,
+            instance=self.settings.instance,
             batch_records=BATCH_RECORDS,
             work_dir=self.settings.state / "faust",
         )

@@ -16,6 +16,7 @@ PAIRS_MAX = 1_000
 DEPTH_MAX = 8
 """Brackets behind a name, and the name itself."""
 
+_STRAY_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _NAME = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)", re.DOTALL)
 
 
@@ -38,9 +39,17 @@ def _decoded(encoded: bytes) -> str:
     if b"+" in encoded:
         encoded = encoded.replace(b"+", b" ")
     try:
-        return (unquote_to_bytes(encoded) if b"%" in encoded else encoded).decode()
+        if b"%" in encoded:
+            if _STRAY_PERCENT.search(encoded):
+                raise _badly_encoded()
+            encoded = unquote_to_bytes(encoded)
+        return encoded.decode()
     except UnicodeDecodeError:
-        raise invalid(None, "Parameters are UTF-8 text, percent-encoded.") from None
+        raise _badly_encoded() from None
+
+
+def _badly_encoded() -> Problem:
+    return invalid(None, "Parameters are UTF-8 text, percent-encoded: % stands before two hexadecimal digits.")
 
 
 def _put(read: dict[str, Any], name: str, text: str) -> None:

@@ -142,7 +142,7 @@ SINGLE_CANCELLATIONS = (
         (At(0, event()), At(CANCEL, cancel(), ("1 cancelled", "0 cancelled"))),
         0,
     ),
-    Rule("and not a millisecond longer", (At(0, event()), At(CANCEL + 1, cancel(), ("1 too_late",))), 1),
+    Rule("and not a millisecond longer (FAULTS E8)", (At(0, event()), At(CANCEL + 1, cancel(), ("1 too_late",))), 1),
     Rule(
         "the window counts from the append, not from the timestamp",
         (At(CANCEL, event(at=0)), At(2 * CANCEL, cancel(), ("1 cancelled", "0 cancelled"))),

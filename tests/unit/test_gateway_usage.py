@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.domain.catalog import Meter
@@ -73,6 +73,7 @@ def outcome(read, raw) -> object:
         return problem.body("v2")
 
 
+@settings(deadline=None)
 @given(raws)
 def test_the_quick_way_of_reading_an_event_is_the_plain_way(raw):
     plain = outcome(read_said, raw)

@@ -197,7 +197,7 @@ def _home(settings: Settings) -> Path:
 
     place = Home.at(wiring.home_of(os.environ))
     mine = settings.kafka == place.read_env().get("METERLINE_KAFKA") and "METERLINE_STATE" not in os.environ
-    return (place.state if mine else settings.state) / "rebuild"
+    return (place.state if mine else Path(str(settings.state).replace("{slot}", "all"))) / "rebuild"
 
 
 def clear(settings: Settings) -> None:

@@ -175,18 +175,20 @@ def switch(ground: Ground, one: Generation, crew: Crew, watch: Watch) -> None:
     former = known.live if known.live.number != one.number else known.former
     before = _regulars(ground, former) if former is not None and known.live.number != one.number else Before(0, 0)
     coverage = Coverage(ground.kafka, ground.topics(one), one.partitions)
-    with watch.step("copying its state for the regular workers"):
-        crew.keep_state(coverage.folded())
     if known.live.number != one.number:
+        with watch.step("copying its state for the regular workers"):
+            crew.keep_state(coverage.folded())
         ground.ledger.append(one.number, LIVE, one.journal, one.partitions, one.fold)
     topics = ground.topics(one)
     for topic in (topics.journal, topics.adjustments):
         fence.reopen(ground.kafka, topic)  # they are closed when the generation has a journal of its own
-    if former is not None:
+    while former is not None:
         with watch.step(f"leaving generation {former.number}") as tell:
             _await_left(ground, former, crew, tell)
-    with watch.step(f"generation {one.number} to the head"):
-        coverage.await_tables(crew.tend, coverage.journal_ends())
+        with watch.step(f"generation {one.number} to the head"):
+            coverage.await_tables(crew.tend, coverage.journal_ends())
+        if not members(ground.kafka, ground.topics(former).sink_group):
+            break  # else one came that had read the ledger before the decision, and copied on
     ground.show(one)
     with watch.step("regular processes take over"):
         _await_taken_over(ground, one, before, crew)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pipeline import wiring
+from pipeline.clickhouse.explained import identifier_explained
 from pipeline.clickhouse.explanation import ADJUSTMENT, REQUESTED, UNDECIDED, Decision, Explanation, Shard
 from pipeline.domain import outcomes
 from pipeline.domain.events import Dimensions
@@ -55,7 +56,7 @@ def behind(settings: Settings) -> Behind:
 def write(found: Explanation, late: Behind, *, event_log: bool, as_json: bool) -> None:
     """To standard output."""
     if as_json:
-        sys.stdout.write(json.dumps(_as_object(found, late), ensure_ascii=False, indent=2) + "\n")
+        sys.stdout.write(json.dumps(identifier_explained(found, late.records), ensure_ascii=False, indent=2) + "\n")
         return
     _write_table(found)
     for sentence in (_nothing_known(found, event_log), _undecided(found), late.said):
@@ -156,46 +157,3 @@ def _undecided(found: Explanation) -> str:
     if not found.decisions or found.complete:
         return ""
     return "Not everything is decided yet: the worker or the sink is behind. `meterline status` tells; ask again."
-
-
-def _as_object(found: Explanation, late: Behind) -> dict[str, Any]:
-    return {
-        "identifier": found.identifier,
-        "livemode": found.livemode,
-        "complete": found.complete and not late.records,
-        "records_behind": late.records,
-        "decisions": [_decision(one) for one in found.decisions],
-    }
-
-
-def _decision(one: Decision) -> dict[str, Any]:
-    shard = one.counted_into
-    said: dict[str, Any] = {
-        "record": one.record,
-        "at": one.place,
-        "appended_at": None if one.appended_at_ms is None else timestamp_text(one.appended_at_ms),
-        "event_name": one.event_name,
-        "disposition": one.disposition,
-        "decided_at": None if one.decided_offset is None else f"{one.partition}:{one.decided_offset}",
-        "reason": one.reason,
-        "adjustment": one.adjustment_id,
-        "duplicate_of": None if one.first_offset is None else f"{one.partition}:{one.first_offset}",
-        "events_cancelled": one.events_cancelled,
-        "customer": one.customer,
-        "value": None if one.value is None else value_text(one.value),
-        "timestamp": None if one.timestamp_ms is None else timestamp_text(one.timestamp_ms),
-        "dimensions": None if one.dimensions is None else dict(one.dimensions),
-        "range": None if one.range_ms is None else [timestamp_text(ms) for ms in one.range_ms],
-        "counted_into": None
-        if shard is None
-        else {
-            "customer": shard.customer,
-            "window_start": timestamp_text(shard.window_start_ms),
-            "dimensions": dict(shard.dimensions),
-            "shard": shard.shard,
-            "version": shard.version,
-            "count": shard.events,
-            "sum": value_text(shard.total),
-        },
-    }
-    return {name: value for name, value in said.items() if value is not None}

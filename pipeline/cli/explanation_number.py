@@ -6,13 +6,12 @@ import csv
 import json
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 from pipeline.cli.answers import UNBROKEN_WIDTH
 from pipeline.cli.explanation import Behind
+from pipeline.clickhouse.explained import number_explained
 from pipeline.clickhouse.explanation import UNDECIDED
 from pipeline.clickhouse.explanation_number import Line, NumberExplanation
-from pipeline.clickhouse.queries import TIME_MAX_MS, TIME_MIN_MS
 from pipeline.clickhouse.windows import moment_text
 from pipeline.domain import outcomes
 from pipeline.domain.values import value_text
@@ -27,7 +26,7 @@ _NUMBERS = frozenset({"value", "counts", "running total"})
 def write(answer_format: str, found: NumberExplanation, late: Behind, *, event_log: bool) -> None:
     """To standard output. In a CSV, only the events: what is said about them goes to standard error."""
     if answer_format == "json":
-        sys.stdout.write(json.dumps(_as_object(found, late), ensure_ascii=False, indent=2) + "\n")
+        sys.stdout.write(json.dumps(number_explained(found, late.records), ensure_ascii=False, indent=2) + "\n")
         return
     out = sys.stdout
     if answer_format == "csv":
@@ -125,43 +124,3 @@ def _verdict(found: NumberExplanation) -> str:
         return f"sum: {made}, exactly what `meterline query` answers"
     served = f"{value_text(found.served_sum)} of {found.served_count:,}"
     return f"sum: {made}, but `meterline query` answers {served}: `meterline audit` says which of them is wrong"
-
-
-def _as_object(found: NumberExplanation, late: Behind) -> dict[str, Any]:
-    """Values are exact text."""
-    query = found.query
-    return {
-        "event_name": query.event_name,
-        "customer": query.customers[0],
-        "livemode": query.livemode,
-        "start": None if query.start_ms == TIME_MIN_MS else moment_text(query.start_ms, query.zone),
-        "end": None if query.end_ms == TIME_MAX_MS else moment_text(query.end_ms, query.zone),
-        "sum": value_text(found.sum),
-        "count": found.count,
-        "served": {"sum": value_text(found.served_sum), "count": found.served_count},
-        "equal": found.is_equal,
-        "records_behind": late.records,
-        "totals": {
-            name: {"events": events, "value": value_text(value)} for name, (events, value) in found.totals.items()
-        },
-        "events": [_event(found, line) for line in found.lines],
-        "events_left_out": found.lines_left_out,
-    }
-
-
-def _event(found: NumberExplanation, line: Line) -> dict[str, Any]:
-    said = {
-        "at": line.at,
-        "timestamp": moment_text(line.timestamp_ms, found.query.zone),
-        "appended_at": moment_text(line.appended_at_ms, found.query.zone),
-        "identifier": line.identifier,
-        "dimensions": dict(line.dimensions),
-        "value": None if line.value is None else value_text(line.value),
-        "disposition": line.disposition,
-        "decided_at": line.fate and line.fate.decided_at,
-        "reason": line.fate and line.fate.reason,
-        "adjustment": line.fate and line.fate.adjustment_id,
-        "duplicate_of": line.fate and line.fate.first_at,
-        "running_total": value_text(line.running_total),
-    }
-    return {name: value for name, value in said.items() if value is not None}

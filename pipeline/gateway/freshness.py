@@ -116,7 +116,7 @@ class Freshness:
             return None
         return {
             "looked_at": rfc_3339(found.looked_at_ms),
-            "records_not_visible": sum(end - found.seen[number] for number, end in found.ends.items()),
+            "records_not_visible": self.records_not_visible(),
             "newest_not_visible_age_ms": _age(found.newest_unseen_ms, now_ms),
             "oldest_not_visible_age_ms": _age(found.oldest_unseen_ms, now_ms),
             "partitions": [
@@ -124,6 +124,11 @@ class Freshness:
                 for number, end in sorted(found.ends.items())
             ],
         }
+
+    def records_not_visible(self) -> int | None:
+        """Journal records that answers do not know of yet; None while nothing is known."""
+        found = self._covered
+        return None if found is None else sum(end - found.seen[number] for number, end in found.ends.items())
 
     async def _follow(self) -> None:
         said = ""

@@ -31,14 +31,10 @@ def meter_of(parts: Parts, call: Call) -> Meter:
 
 def question(meter: Meter, **more: Any) -> SummaryQuery:
     """The meter's question, narrowed by more fields of SummaryQuery. Raises Problem 400 that names the parameter."""
-    fields = {"aggregations": (meter.formula,)} | more
+    window = None if meter.event_time_window is None else Unit(meter.event_time_window)
+    fields = {"aggregations": (meter.formula,), "event_time_window": window} | more
     try:
-        return SummaryQuery(
-            meter.event_name,
-            livemode=meter.livemode,
-            event_time_window=None if meter.event_time_window is None else Unit(meter.event_time_window),
-            **fields,
-        )
+        return SummaryQuery(meter.event_name, livemode=meter.livemode, **fields)
     except MisalignedTime as error:
         raise _misaligned(error, str(fields.get("zone", "UTC"))) from error
     except QueryFault as error:

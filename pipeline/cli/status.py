@@ -67,6 +67,7 @@ def status(
             troubles.append(str(error))
         try:
             connect(wiring.clickhouse(settings)).close()
+            troubles += _unfinished_switch(settings)
         except MeterlineError as error:
             troubles.append(str(error))
     if as_json:
@@ -103,6 +104,15 @@ def freshness_ms(stages: list[Stage]) -> int:
 def _gateway_url(settings: Settings) -> str:
     host, port = settings.gateway_listen
     return f"http://{host}:{port}"
+
+
+def _unfinished_switch(settings: Settings) -> list[str]:
+    """What to say while the views do not show the live generation."""
+    ground = wiring.ground(settings)
+    shown, live = ground.shown(), ground.ledger.read().live.number
+    if shown in (None, live):
+        return []
+    return [f"generation {live} is live and the views show {shown}: if no `meterline rebuild` runs, it goes on with it"]
 
 
 def _troubles_of(standing: Standing) -> list[str]:

@@ -67,7 +67,7 @@ def status(
             troubles.append(str(error))
         try:
             connect(wiring.clickhouse(settings)).close()
-            troubles += _unfinished_switch(settings)
+            troubles += _unfinished_switch(settings) if stages else []
         except MeterlineError as error:
             troubles.append(str(error))
     if as_json:

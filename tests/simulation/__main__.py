@@ -1,53 +1,111 @@
-"""Run seeds: ``python -m tests.simulation --seeds 1000``, or one of them with its trace: ``--seed 7 --trace``."""
+"""Run seeds, or repeat one.
+
+python -m tests.simulation --seeds 10000 --jobs 2     many, with progress
+python -m tests.simulation --seed 7                   one: its steps and what came of it
+python -m tests.simulation --seed 7 --steps 1,4 --trace    with some of its steps alone, and all that happened
+python -m tests.simulation --seed 7 --shrink          the few steps that make it fail
+"""
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import sys
 import time
+from collections.abc import Iterator
 
+from tests.simulation.coverage import MUST_BE_REACHED
 from tests.simulation.plan import plan_of
+from tests.simulation.shrink import only, shrink
 from tests.simulation.world import World
+
+PIECE = 50
+"""Seeds that one process runs at a time."""
+COVERING = 2_000
+"""As many seeds must reach everything there is to reach."""
+
+
+def command_of(seed: int, steps: list[int] | None = None) -> str:
+    """What repeats a run."""
+    chosen = "" if steps is None else " --steps " + ",".join(map(str, steps))
+    return f"python -m tests.simulation --seed {seed}{chosen} --trace"
+
+
+def run_piece(first: int) -> tuple[list[tuple[int, str]], set[str]]:
+    """The failures of PIECE seeds, and what they reached."""
+    failed, reached = [], set()
+    for seed in range(first, first + PIECE):
+        outcome = World(plan_of(seed)).run()
+        reached |= outcome.trace.reached
+        if outcome.failure is not None:
+            failed.append((seed, outcome.failure))
+    return failed, reached
+
+
+def pieces(first: int, seeds: int, jobs: int) -> Iterator[tuple[list[tuple[int, str]], set[str]]]:
+    starts = range(first, first + seeds, PIECE)
+    if jobs == 1:
+        yield from map(run_piece, starts)
+        return
+    with multiprocessing.get_context("forkserver").Pool(jobs) as pool:
+        yield from pool.imap_unordered(run_piece, starts)
+
+
+def run_many(first: int, seeds: int, jobs: int) -> int:
+    failures: list[tuple[int, str]] = []
+    reached: set[str] = set()
+    started, done = time.perf_counter(), 0
+    for failed, found in pieces(first, seeds, jobs):
+        done += PIECE
+        reached |= found
+        for seed, failure in failed:
+            print(f"seed {seed}: {failure[:400]}\n    {command_of(seed)}", flush=True)
+        failures += failed
+        rate = done / (time.perf_counter() - started)
+        print(f"\r{done} of {seeds} seeds, {len(failures)} failed, {rate:.0f}/s ", end="", file=sys.stderr, flush=True)
+    took = time.perf_counter() - started
+    print(file=sys.stderr)
+    print(f"{done} seeds in {took:.0f} s ({done / took:.1f}/s): {len(failures)} failed")
+    missing = sorted(MUST_BE_REACHED - reached)
+    if missing and done >= COVERING:
+        print(f"never reached: {', '.join(missing)}")
+    if failures:
+        seed = min(failures)[0]
+        print(f"\nThe first of them, shrunk: {command_of(seed, shrink(plan_of(seed)))}")
+    return int(bool(failures) or (bool(missing) and done >= COVERING))
+
+
+def run_one(seed: int, steps: str | None, *, trace: bool, shrunk: bool) -> int:
+    plan = plan_of(seed)
+    if shrunk:
+        steps = ",".join(map(str, shrink(plan)))
+    numbers = list(range(len(plan.steps))) if steps is None else [int(number) for number in steps.split(",") if number]
+    world = World(only(plan, numbers))
+    outcome = world.run()
+    print(plan.shape)
+    for number in numbers:
+        print(f"{number:3} {plan.steps[number]}")
+    if trace:
+        print("\n".join(outcome.trace.lines()))
+    print(outcome.failure or "every invariant holds", f"(trace {outcome.trace.hash()})")
+    if outcome.failure is not None:
+        print(command_of(seed, None if steps is None else numbers))
+    return int(outcome.failure is not None)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int)
-    parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--seeds", type=int, default=1000)
-    parser.add_argument("--steps", help="only these steps of the plan, by number: 1,4,9")
+    parser.add_argument("--steps", help="only these steps of the seed's plan, by number")
     parser.add_argument("--trace", action="store_true")
-    parser.add_argument("--raise", action="store_true", dest="raises")
+    parser.add_argument("--shrink", action="store_true")
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=1_000)
+    parser.add_argument("--jobs", type=int, default=1)
     asked = parser.parse_args()
     if asked.seed is not None:
-        plan = plan_of(asked.seed)
-        if asked.steps is not None:
-            kept = [int(number) for number in asked.steps.split(",") if number]
-            plan = plan._replace(steps=tuple(plan.steps[number] for number in kept))
-        world = World(plan)
-        outcome = world.run()
-        print(plan.shape)
-        for number, step in enumerate(plan.steps):
-            print(f"{number:3} {step}")
-        if asked.trace:
-            print("\n".join(outcome.trace.lines()))
-        print(outcome.failure or "all invariants hold", outcome.trace.hash())
-        if asked.raises and outcome.failure:
-            raise world.error
-        return int(outcome.failure is not None)
-    failed, reached, turns, started = 0, set(), 0, time.perf_counter()
-    for seed in range(asked.first, asked.first + asked.seeds):
-        outcome = World(plan_of(seed)).run()
-        reached |= outcome.trace.reached
-        turns += outcome.turns
-        if outcome.failure:
-            failed += 1
-            print(seed, outcome.failure[:300])
-    took = time.perf_counter() - started
-    print(
-        f"{asked.seeds} seeds, {failed} failed, {asked.seeds / took:.1f} seeds/s, {turns / asked.seeds:.0f} turns each"
-    )
-    return int(failed > 0)
+        return run_one(asked.seed, asked.steps, trace=asked.trace, shrunk=asked.shrink)
+    return run_many(asked.first, asked.seeds, asked.jobs)
 
 
 if __name__ == "__main__":

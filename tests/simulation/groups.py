@@ -205,8 +205,10 @@ class Member:
         for place in sorted(self.assignment):
             topic, partition = place
             log, start = self.broker.logs[place], self._positions[place]
-            if len(self._queues[topic]) >= 3 or log.away_until > self.broker.loop.now:
-                found = True
+            if len(self._queues[topic]) >= 3:
+                continue  # the agent that takes one wakes us
+            if log.away_until > self.broker.loop.now:
+                self.broker.loop.call_on(self.host, log.away_until - self.broker.loop.now + 0.001, self._news.set)
                 continue
             if start < log.first:
                 self.broker.trace.reach("fetch behind the start of the log")
@@ -236,9 +238,10 @@ class Member:
             found = True
         return found
 
-    def wake(self) -> None:
+    def wake(self, place: Place) -> None:
         """There is something new in a log."""
-        self._news.set()
+        if self._flow and place in self.assignment:
+            self._news.set()
 
     async def stream(self, topic: str) -> Any:
         """What an agent iterates over."""
@@ -248,6 +251,8 @@ class Member:
                 some.clear()
                 await some.wait()
             batch = queue.popleft()
+            if self._flow:
+                self._news.set()
             if self._flow and batch.generation == self.generation:
                 yield batch
 

@@ -73,7 +73,7 @@ def plan_of(seed: int) -> Plan:
     shape = Shape(
         partitions=random.choice((1, 2, 2, 3)),
         workers=random.choice((1, 2, 2, 3)),
-        sinks=random.choice((1, 1, 2)),
+        sinks=random.choice((0, 0, 0, 1, 2)),
         event_log=random.random() < 0.15,
         snapshots=random.random() < 0.7,
         by_columns=random.random() < 0.08,
@@ -194,10 +194,10 @@ class _Steps:
             "lose_commits": random.choice((0, 0, 1)),
             "damage_snapshot": random.choice((0, 2)) if self.shape.snapshots else 0,
             "gives_up": random.choice((0, 2)),
-            "database_away": random.choice((0, 2)),
-            "database_unsure": random.choice((0, 2)),
-            "kill_sink": random.choice((0, 4)),
-            "freeze_sink": random.choice((0, 3)),
+            "database_away": random.choice((0, 2)) if self.shape.sinks else 0,
+            "database_unsure": random.choice((0, 2)) if self.shape.sinks else 0,
+            "kill_sink": random.choice((0, 4)) if self.shape.sinks else 0,
+            "freeze_sink": random.choice((0, 3)) if self.shape.sinks else 0,
             "retention": random.choice((0, 0, 0, 0, 1)),
         }
         if not any(kinds.values()):

@@ -36,6 +36,9 @@ REST_WITHIN_S = 60.0
 """Virtual time between the last step and rest: lag 0 everywhere (invariant 12 of FAULTS)."""
 
 
+LOOK_EVERY_S = 0.2
+
+
 class Outcome(NamedTuple):
     """What became of a run."""
 
@@ -122,6 +125,7 @@ class World:
         self.traps: deque[list[Any]] = deque()
         self.truncated = False
         self.steps_left = len(plan.steps)
+        self.rested = False
 
     # What models ask.
 
@@ -142,7 +146,7 @@ class World:
         self.trace.say(self.loop.now, topic, "append", partition, stored.offset, stored.appended_at_ms - T0_MS)
         for machine in self.machines.values():
             if machine.member is not None:
-                machine.member.wake()
+                machine.member.wake((topic, partition))
 
     def _committed(self, group: str, place: tuple[str, int], offset: int) -> None:
         self.trace.say(self.loop.now, group, "commit", *place, offset)
@@ -182,9 +186,9 @@ class World:
         for step in self.plan.steps:
             self.loop.call_at(step.at, self._take, step)
         self.loop.call_at(TRAFFIC_S, self._heal)
-        self.loop.run_until(lambda: self.loop.now > TRAFFIC_S and self._at_rest(), TRAFFIC_S + REST_WITHIN_S)
+        self.loop.run_until(lambda: self.rested, TRAFFIC_S + REST_WITHIN_S)
         if not any(machine.refused for machine in self.machines.values()):
-            self.checks.at_rest(self.database, self.plan.shape.event_log)
+            self.checks.at_rest(self.database if self.plan.shape.sinks else None, self.plan.shape.event_log)
 
     def _take(self, step: Step) -> None:
         self.steps_left -= 1
@@ -199,6 +203,11 @@ class World:
             log.away_until = 0.0
         self.workers.commits_lost = self.sinks.commits_lost = 0.0
         self.database.away_until = self.database.unsure_until = 0.0
+        self._look_for_rest()
+
+    def _look_for_rest(self) -> None:
+        self.rested = self._at_rest()
+        self.loop.call_later(LOOK_EVERY_S, self._look_for_rest)
 
     def _at_rest(self) -> bool:
         if self.steps_left or any(machine.host.frozen_until > self.loop.now for machine in self.machines.values()):
@@ -208,6 +217,7 @@ class World:
         return all(
             group.committed[place] >= self.broker.logs[place].end
             for group in (self.workers, self.sinks)
+            if group.name == "worker" or self.plan.shape.sinks
             for place in group.places
         )
 

@@ -1,0 +1,77 @@
+"""The matrix of faults: what tests/faults.toml says, checked and printed. ``python -m tests.faults [--run]``"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+from typing import Any
+
+TESTS = Path(__file__).parent
+
+SIMULATION = "simulation"
+SIMULATED = ["simulation/test_simulation.py::test_every_invariant_holds_for_every_seed"]
+
+
+def rows() -> dict[str, dict[str, Any]]:
+    """By id; see the file's head for what a row may say."""
+    return tomllib.loads((TESTS / "faults.toml").read_text())
+
+
+def tests_of(row: dict[str, Any]) -> list[str]:
+    """pytest's names of the tests that carry a row, relative to tests/."""
+    return [one for name in row.get("tests", []) for one in (SIMULATED if name == SIMULATION else [name])]
+
+
+@functools.cache
+def functions_in(path: str) -> frozenset[str]:
+    """The functions of a test file; none if there is no such file."""
+    file = TESTS / path
+    if not file.exists():
+        return frozenset()
+    nodes = ast.walk(ast.parse(file.read_text()))
+    return frozenset(node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+
+
+def missing(row: dict[str, Any]) -> list[str]:
+    """The tests of a row that do not exist."""
+    return [name for name in tests_of(row) if name.partition("::")[2] not in functions_in(name.partition("::")[0])]
+
+
+def state_of(row: dict[str, Any]) -> str:
+    if "does_not_apply" in row:
+        return "does not apply"
+    return "open" if "open" in row else f"{len(tests_of(row))} tests"
+
+
+def outcome_of(name: str) -> str:
+    """Run one test; what came of it, and how long it took."""
+    started = time.monotonic()
+    command = [sys.executable, "-m", "pytest", "-q", "--no-header", f"tests/{name}"]
+    ended = subprocess.run(command, cwd=TESTS.parent, capture_output=True, text=True, check=False)
+    return f"{'passed' if ended.returncode == 0 else 'FAILED'} in {time.monotonic() - started:.0f} s"
+
+
+def main() -> int:
+    run = "--run" in sys.argv[1:]
+    known: dict[str, str] = {}
+    failed = False
+    for id_, row in rows().items():
+        print(f"{id_:4} {state_of(row):15} {row['fault']}")
+        for why in (row.get("does_not_apply"), row.get("open"), row.get("note")):
+            if why:
+                print(f"{'':20} ({why})")
+        for name in tests_of(row):
+            if run and name not in known:
+                known[name] = outcome_of(name)
+                failed |= known[name].startswith("FAILED")
+            print(f"{'':20} {name} {known.get(name, '')}".rstrip(), flush=run)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

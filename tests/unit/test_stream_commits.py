@@ -1,0 +1,62 @@
+"""No commit goes back: what is acknowledged late waits until it is known where the group stands."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from types import SimpleNamespace
+from typing import Any
+
+from faust.types import TP
+
+from pipeline.stream.transport import BatchConsumer
+
+PLACE = TP("journal", 2)
+
+
+class Consumer(BatchConsumer):
+    """Ours, without Faust's service around it and without a broker."""
+
+    def __init__(self, group_stands_at: int) -> None:
+        self._acked: Any = defaultdict(list)
+        self._acked_index: Any = defaultdict(set)
+        self._committed_offset: Any = defaultdict(lambda: None)
+        self._read_offset: Any = {}
+        self.app: Any = SimpleNamespace(consumer_generation_id=5, start_offsets=None)
+        self.group_stands_at = group_stands_at
+        self.rebalanced_meanwhile = False
+
+    def assignment(self) -> set[TP]:
+        return {PLACE}
+
+    async def seek_to_committed(self) -> dict[TP, int]:
+        if self.rebalanced_meanwhile:
+            self.app.consumer_generation_id += 1
+        return {PLACE: self.group_stands_at}
+
+    def to_commit(self) -> dict[TP, int]:
+        return dict(self._filter_committable_offsets({PLACE}))
+
+
+def test_what_an_earlier_generation_did_is_not_committed_before_it_is_known_where_the_group_stands() -> None:
+    consumer = Consumer(group_stands_at=12)
+    consumer.note_done(PLACE, 11)
+    assert consumer.to_commit() == {}
+    asyncio.run(consumer.perform_seek())
+    assert consumer.to_commit() == {}, "the group is beyond it"
+
+
+def test_what_is_new_waits_for_the_seek_and_is_committed_then() -> None:
+    consumer = Consumer(group_stands_at=12)
+    consumer.note_done(PLACE, 20)
+    assert consumer.to_commit() == {}
+    asyncio.run(consumer.perform_seek())
+    assert consumer.to_commit() == {PLACE: 20}
+
+
+def test_a_rebalance_during_the_seek_makes_it_worthless() -> None:
+    consumer = Consumer(group_stands_at=12)
+    consumer.rebalanced_meanwhile = True
+    consumer.note_done(PLACE, 20)
+    asyncio.run(consumer.perform_seek())
+    assert consumer.to_commit() == {}

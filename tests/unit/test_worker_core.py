@@ -1,0 +1,48 @@
+"""The worker's core alone: what it tells the group when it takes partitions over."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+from pipeline.worker.core import CoreLimits, WorkerCore
+
+
+class Group:
+    """One member that has all partitions of ``committed``."""
+
+    def __init__(self, committed: dict[int, int]) -> None:
+        self._committed = committed
+        self.done: dict[int, int] = {}
+
+    def assigned(self) -> set[int]:
+        return set(self._committed)
+
+    async def committed(self, partitions: set[int]) -> dict[int, int]:
+        return {number: self._committed[number] for number in partitions}
+
+    def note_done(self, partition: int, next_offset: int) -> None:
+        self.done[partition] = next_offset
+
+
+class Opening:
+    """Finds stores at these cursors."""
+
+    def __init__(self, cursors: dict[int, int]) -> None:
+        self._cursors = cursors
+
+    def topic(self) -> None:
+        """All is as it was."""
+
+    def open(self, number: int, committed: int) -> Any:
+        return SimpleNamespace(cursor=self._cursors[number], silent_below=committed, records_held=0)
+
+
+def test_a_store_that_is_older_than_the_groups_offset_takes_no_commit_back() -> None:
+    group = Group({0: 25, 1: 7})
+    cursors: Any = Opening({0: 21, 1: 9})
+    nothing: Any = None
+    core = WorkerCore(CoreLimits(100, 100, 100), nothing, nothing, nothing, cursors, nothing)
+    asyncio.run(core.take_over(group))
+    assert group.done == {1: 9}

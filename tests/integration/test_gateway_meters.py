@@ -97,6 +97,7 @@ def test_one_active_meter_reads_an_event_name(client):
 
 
 def test_the_other_modes_meter_is_absent(home, client):
+    """FAULTS S2: the answer is the same as for one that never was."""
     made = meter(client, "both_modes")
     live = home.stripe_client(home.new_key(livemode=True))
     said = []
@@ -192,6 +193,7 @@ def test_what_is_wrong_with_a_list_is_named(client, asked, param, code):
 
 
 def test_scopes_open_what_they_name(home, client):
+    """FAULTS S4."""
     made = meter(client, "scoped")
     reader = home.stripe_client(home.new_key(scopes=["summaries:read"]))
     assert reader.v1.billing.meters.retrieve(made.id).id == made.id

@@ -194,3 +194,33 @@ def test_a_gateway_is_ready_only_when_it_knows_the_whole_catalog(home, clients, 
     # The key is in the catalog, too: it is known at once.
     assert home.stripe_client(key, fourth).v1.plans.retrieve("many-299").amount == 299
     fourth.stop()
+
+
+@pytest.mark.parametrize("delay_ms", [0, 4, 8])
+def test_a_request_whose_gateway_was_killed_is_done_once_when_it_is_repeated_elsewhere(home, key, clients, delay_ms):
+    """FAULTS A1 and A2, for the catalog: a plan with its product, several at once, the gateway gone in the middle."""
+    victim = home.start()
+    doomed = home.stripe_client(key, victim)
+    names = [f"Killed {delay_ms} {number}" for number in range(6)]
+
+    def make(client: stripe.StripeClient, name: str) -> Any:
+        asked = {"product": {"name": name}, "currency": "usd", "interval": "year", "amount": 7}
+        return client.v1.plans.create(asked, {"idempotency_key": name})
+
+    def kill() -> None:
+        time.sleep(delay_ms / 1_000)
+        victim.kill()
+
+    answered = done(race(kill, *(lambda name=name: make(doomed, name) for name in names)))
+    made = {name: make(clients[0], name) for name in names}
+    assert {one.id for one in answered if one is not None} <= {one.id for one in made.values()}
+    assert len({one.id for one in made.values()}) == len({one.product for one in made.values()}) == len(names)
+    for client in clients:
+        until(lambda client=client: all(one.product in products(client) for one in made.values()), "both know them")
+        assert sorted(name for name in products(client).values() if name in names) == sorted(names)
+        for one in made.values():
+            assert [plan.id for plan in client.v1.plans.list({"product": one.product})] == [one.id]
+
+
+def products(client: stripe.StripeClient) -> dict[str, str]:
+    return {one.id: one.name for one in client.v1.products.list({"limit": 100}).auto_paging_iter()}

@@ -156,7 +156,7 @@ def test_error_reports_are_thin_and_their_data_is_fetched(stack: Stack, namespac
 
 
 def test_what_was_not_taken_is_sent_again_and_the_others_do_not_wait(stack: Stack, namespace: str, home: Path):
-    """A dead endpoint, one that refuses at first, one that redirects, one that is well."""
+    """FAULTS S26: a dead endpoint, one that refuses at first, one that redirects, one that is well."""
     with (
         Receiver(lambda delivery: 500 if delivery.number < 2 else 204) as stubborn,
         Receiver(lambda delivery: 302) as redirecting,

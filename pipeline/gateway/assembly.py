@@ -52,7 +52,7 @@ def assemble(settings: GatewaySettings, codec: Codec) -> Parts:
     catalog = CatalogMemory(settings.kafka, topics, codec, journal)
     keys = KeyRing(settings.secrets, catalog.api_key, now_ms, catalog.not_ready)
     core_events = CoreEvents(settings.kafka, topics, codec, journal)
-    reports = Reports(core_events.announce, settings.secrets.by_kid[settings.secrets.signing_kid], now_ms)
+    reports = Reports(core_events.announce, now_ms)
     live = LiveGeneration(
         GenerationLedger(settings.kafka, settings.namespace, codec), settings.namespace, settings.rules
     )

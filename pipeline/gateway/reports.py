@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import secrets as randomness
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, NamedTuple
 
@@ -69,10 +68,10 @@ class Reports:
 
     name = "error reports"
 
-    def __init__(self, announce: Announce, secret: bytes, clock: Callable[[], int]) -> None:
-        self._announce, self._secret, self._clock = announce, secret, clock
-        self._mine = randomness.token_hex(8)
+    def __init__(self, announce: Announce, clock: Callable[[], int]) -> None:
+        self._announce, self._clock = announce, clock
         self._open: defaultdict[_Key, defaultdict[str, _Code]] = defaultdict(lambda: defaultdict(_Code))
+        self._unsaid: deque[CoreEvent] = deque(maxlen=METERS_MAX)
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -109,14 +108,15 @@ class Reports:
             await self._report([key for key in self._open if key.window_start_ms + WINDOW_MS <= settled_ms])
 
     async def _report(self, keys: list[_Key]) -> None:
-        for key in keys:
-            codes = self._open.pop(key)
+        """Each report is made once and keeps its id, however often it takes to make it durable."""
+        self._unsaid.extend(self._event(key, self._open.pop(key)) for key in keys)
+        while self._unsaid:
             try:
-                await self._announce(self._event(key, codes))
+                await self._announce(self._unsaid[0])
             except Exception as error:
-                self._open.setdefault(key, codes)
-                _log.warning("an error report cannot be written, trying again: %s", error)
+                _log.warning("%d error reports wait to be written: %s", len(self._unsaid), error)
                 return
+            self._unsaid.popleft()
 
     def _event(self, key: _Key, codes: dict[str, _Code]) -> CoreEvent:
         count = sum(code.count for code in codes.values())
@@ -138,20 +138,10 @@ class Reports:
             "validation_start": rfc_3339(key.window_start_ms),
         }
         return CoreEvent(
-            self._id(key),
+            object_id("event", livemode=key.livemode, operation="report", idempotency_key=None, secret=b""),
             NO_METER_FOUND if key.meter is None else ERROR_REPORT,
             self._clock(),
             key.livemode,
             related,
             encode(said).decode(),
-        )
-
-    def _id(self, key: _Key) -> str:
-        """The same for each attempt to write this report, and for no other report."""
-        return object_id(
-            "event",
-            livemode=key.livemode,
-            operation="report",
-            idempotency_key=f"{self._mine}/{key.window_start_ms}/{key.meter}",
-            secret=self._secret,
         )

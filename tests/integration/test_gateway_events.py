@@ -12,16 +12,20 @@ from fractions import Fraction
 
 import pytest
 import stripe
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from pipeline import wiring
 from pipeline.codec.records import Codec
 from pipeline.domain.events import CancellationRange, MeterEvent
-from pipeline.domain.limits import VALUE_UNIT
+from pipeline.domain.limits import VALUE_UNIT, FoldRules
 from pipeline.domain.partitioning import partition_of
 from pipeline.gateway.keys import KeyRing
 from pipeline.gateway.reports import ERROR_REPORT, NO_METER_FOUND
 from pipeline.gateway.tokens import LIFE_MS, Tokens
+from pipeline.kafka.generations import GenerationLedger
 from pipeline.kafka.reading import read
+from pipeline.kafka.topics import topics_of_generation
 from tests.conftest import Stack
 from tests.gateways import GatewayHome, until
 
@@ -576,6 +580,31 @@ def test_s8_an_expired_session_is_told_in_stripes_class(home, client, key, name)
     early = Tokens(secrets, ring, lambda: time.time_ns() // 1_000_000 - LIFE_MS + 5_000)
     home.stripe_client(early.issue(caller, "ses").token).v2.billing.meter_event_stream.create({"events": [event(name)]})
     assert len(in_journal(home, name)) == 1
+
+
+def test_events_go_to_the_journal_of_the_live_generation(home):
+    """A journal that was given another number of partitions has another name; within seconds events go there."""
+    kafka = wiring.quiet_kafka(home.settings)
+    stack = Stack(home.settings.kafka, home.settings.clickhouse)
+    with GatewayHome(stack, f"{home.settings.namespace}_g", home.home / "moved") as own:
+        own.start()
+        sdk = own.stripe_client(own.new_key())
+        moved = new_meter(sdk)
+        ledger = GenerationLedger(kafka, own.settings.namespace, CODEC)
+        new = ledger.append(2, "building", 2, 3, FoldRules(max_past_ms=2 * DAY_S * 1000).version).building
+        topic = topics_of_generation(own.settings.namespace, new).journal
+        AdminClient(kafka).create_topics([NewTopic(topic, 3, 1)])[topic].result(30)
+        sdk.v1.billing.meter_events.create(event(moved, "1", identifier="before"))
+        ledger.append(2, "live", 2, 3, new.fold)
+
+        def arrives() -> bool:
+            sdk.v1.billing.meter_events.create(event(moved, "1"))
+            return any(True for _ in read(kafka, topic, "beginning"))
+
+        until(arrives, "events come to the new journal")
+        with pytest.raises(stripe.InvalidRequestError, match="more than 2 days in past"):
+            sdk.v1.billing.meter_events.create(event(moved, "1", timestamp=int(time.time()) - 3 * DAY_S))
+        assert "before" in {one.identifier for one in in_journal(own, moved)}
 
 
 # --- adjustments

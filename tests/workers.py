@@ -227,7 +227,10 @@ class Deployment:
 
     def _members(self) -> int:
         group = self.topics.worker_group
-        found = self._client.describe_consumer_groups([group], request_timeout=10)[group].result(15)
+        try:
+            found = self._client.describe_consumer_groups([group], request_timeout=10)[group].result(15)
+        except KafkaException:
+            return 0  # its coordinator is moving
         return len(found.members) if found.state == ConsumerGroupState.STABLE else 0
 
     def await_progress(self, records: int = 20) -> None:

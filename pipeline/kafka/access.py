@@ -31,6 +31,8 @@ _ROLES: dict[str, frozenset[str]] = {
     "cli": frozenset({"any service", "command line"}),
 }
 """By user, what it is called in the columns ``written_by`` and ``read_by``."""
+ASKING_GROUPS = ("meterline-reading", "meterline-following", "meterline-audit")
+"""The client asks for a group even of who only reads or asks; nothing is ever committed to these."""
 _SCRAM_ITERATIONS = 4096
 
 
@@ -50,20 +52,28 @@ def rights(topics: Topics) -> Iterator[Right]:
     for user in USERS:
         for topic in TABLE:
             yield from _on_topic(user, topic, topics)
-        for role in GROUPS:
-            if user == role:
-                yield Right(user, AclOperation.READ, ResourceType.GROUP, topics.group(role), prefixed=True)
-            elif user == "cli":
-                yield Right(user, AclOperation.DESCRIBE, ResourceType.GROUP, topics.group(role), prefixed=True)
+        for operation, group, prefixed in _groups(user, topics):
+            yield Right(user, operation, ResourceType.GROUP, group, prefixed)
+
+
+def _groups(user: str, topics: Topics) -> Iterator[tuple[AclOperation, str, bool]]:
+    """(operation, group, whether every group that begins so) of one user."""
+    for group in ASKING_GROUPS:
+        yield AclOperation.READ, group, False
+    for role in GROUPS:
+        # Who does not belong to a group may still see how far it has come.
+        yield AclOperation.READ if user == role else AclOperation.DESCRIBE, topics.group(role), True
+    if user == "gateway":
+        yield AclOperation.READ, topics.catalog_events_group, False
+        yield AclOperation.READ, topics.webhooks_group(""), True
 
 
 def _on_topic(user: str, topic: Topic, topics: Topics) -> Iterator[Right]:
     writes = bool(_ROLES[user] & set(topic.written_by))
     reads = user == "cli" or bool(_ROLES[user] & set(topic.read_by))
     operations = [AclOperation.WRITE] * writes + [AclOperation.READ] * reads
-    if operations:
-        operations.append(AclOperation.DESCRIBE_CONFIGS)  # a worker makes sure whose clock stamps the journal
-    for operation in operations:
+    # That a topic is there, how long it is and how it is set is no secret among the parts; a worker makes sure of it.
+    for operation in (*operations, AclOperation.DESCRIBE, AclOperation.DESCRIBE_CONFIGS):
         yield Right(user, operation, ResourceType.TOPIC, topics.name(topic), prefixed=topic.belongs_to != "deployment")
 
 

@@ -1,7 +1,7 @@
 """Three brokers, and gateways and workers of our image, as containers that a test kills, freezes and cuts off.
 
-Two networks: ``inside``, where the parts reach one another by name, and ``outside``, through which the test reaches
-them from this machine. Who is cut off from ``inside`` is alone, and still looked at through ``outside``.
+On the network ``inside`` they reach one another by name; through a second one, brokers and parts each their own, the
+test reaches them from this machine. Who is cut off from ``inside`` is alone, and can still be looked at.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class Cluster:
         self.config = {"bootstrap.servers": self.servers, "log_level": 0, "reconnect.backoff.max.ms": 500}
         self._made: list[Any] = []
         self._volumes: list[Any] = []
+        self._outside: dict[str, Any] = {}
         self.brokers: dict[int, Container] = {}
 
     def __enter__(self) -> Self:
@@ -59,8 +60,10 @@ class Cluster:
         try:
             self.inside = docker.networks.create(f"{self._name}inside", driver="bridge", internal=True)
             self._made.append(self.inside)
-            self.outside = docker.networks.create(f"{self._name}outside", driver="bridge")
-            self._made.append(self.outside)
+            # Not one for all: a broker's name can be looked up in every network that it is on.
+            for kind in ("brokers", "parts"):
+                self._outside[kind] = docker.networks.create(f"{self._name}outside-{kind}", driver="bridge")
+                self._made.append(self._outside[kind])
             for number in BROKERS:
                 self.brokers[number] = self._broker(number)
             self._client = AdminClient(self.config)
@@ -140,7 +143,7 @@ class Cluster:
             name=f"{self._name}{name}",
             hostname=name,
             environment=environ,
-            network=self.outside.name,
+            network=self._outside["brokers" if name.startswith("kafka-") else "parts"].name,
             ports=published or {},
             volumes=volumes or {},
             **options,

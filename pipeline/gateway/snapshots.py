@@ -19,6 +19,9 @@ from pipeline.gateway.ids import object_id
 API_VERSION: Final = "2026-10-28.endive"
 """In whose shapes objects are shown."""
 
+DATA_BYTES_MAX: Final = 950_000
+"""A record has a megabyte: the greatest object fits, with what it was before it may not. That is left out then."""
+
 PlansOf = Callable[[bool, str], Container[str]]
 """(livemode, product) -> ids of its plans."""
 
@@ -45,6 +48,9 @@ def event_of(applied: Applied, plans_of: PlansOf) -> CoreEvent | None:
         said["previous_attributes"] = {name: earlier[name] for name in body if earlier[name] != body[name]}
     if after.deleted:
         body["deleted"] = True
+    data = encode(said)
+    if len(data) > DATA_BYTES_MAX:
+        data = encode({"object": body})
     return CoreEvent(
         id=object_id(
             "event",
@@ -57,7 +63,7 @@ def event_of(applied: Applied, plans_of: PlansOf) -> CoreEvent | None:
         created_ms=after.updated_ms,
         livemode=after.livemode,
         related=RelatedObject(after.id, kind, path + after.id),
-        data=encode(said).decode(),
+        data=data.decode(),
     )
 
 

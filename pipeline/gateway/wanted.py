@@ -192,7 +192,9 @@ def product_changes(given: Mapping[str, Any], metadata: Mapping[str, str]) -> di
         changes["marketing_features"] = tuple(feature["name"] for feature in given["marketing_features"] or ())
     if "package_dimensions" in given:
         package = given["package_dimensions"]
-        plain = None if package is None else {name: f"{size.normalize(_EXACT):f}" for name, size in package.items()}
+        plain = (
+            None if package is None else {name: f"{abs(size).normalize(_EXACT):f}" for name, size in package.items()}
+        )
         changes["package_dimensions"] = None if plain is None else PackageDimensions(**plain)
     if "metadata" in given:
         changes["metadata"] = merged(metadata, given)

@@ -16,6 +16,7 @@ import pytest
 import stripe
 
 from pipeline import wiring
+from pipeline.codec.records import Codec
 from pipeline.domain.catalog import ApiKey, Meter, PackageDimensions, Plan, Product
 from pipeline.domain.catalog_log import Applied
 from pipeline.domain.core_events import CoreEvent
@@ -27,6 +28,8 @@ from pipeline.gateway.webhooks import FIRST_PAUSE_S, LONGEST_PAUSE_S, pause_s, p
 from pipeline.settings import Settings
 
 SECRET = "whsec_0123456789abcdef"
+MESSAGE_BYTES_MAX = 1_000_000 - 10_000
+"""Of librdkafka, less what a record has beside its value."""
 
 
 def test_endpoints_are_lines_of_url_secret_mode_and_types():
@@ -128,6 +131,25 @@ def test_sizes_keep_their_digits_on_the_way_out():
     product = Product(id="p", livemode=True, created_ms=1, updated_ms=1, version=1, name="P", package_dimensions=sizes)
     event = event_of(Applied(None, product), lambda *_: ())
     assert b'"length":1000000000.000000000001' in payload_of(event)
+
+
+def test_the_greatest_product_fits_into_a_record_also_when_all_of_it_changes():
+    wide = chr(0x1F6EB)
+    greatest = Product(
+        id=wide * 500, livemode=True, created_ms=1, updated_ms=1, version=1, name=wide * 5_000,
+        description=wide * 40_000, images=(wide * 5_000,) * 8, marketing_features=(wide * 5_000,) * 15,
+        metadata={f"{number:02}" + wide * 38: wide * 500 for number in range(50)}, tax_code=wide * 5_000,
+        unit_label=wide * 12, statement_descriptor=wide * 22, url="https://" + "x" * 2_040,
+    )  # fmt: skip
+    later = dataclasses.replace(
+        greatest, version=2, name="x", description="x", images=(), marketing_features=(), metadata={}, tax_code=None
+    )
+    codec = Codec()
+    assert len(codec.encode_catalog(greatest)) < MESSAGE_BYTES_MAX
+    for before, after in ((None, greatest), (greatest, later), (later, dataclasses.replace(greatest, version=3))):
+        event = event_of(Applied(before, after), lambda *_: ())
+        assert len(codec.encode_core_event(event)) < MESSAGE_BYTES_MAX
+        assert json.loads(event.data)["object"]["name"] == after.name
 
 
 def test_what_is_made_anew_is_created_and_a_key_has_no_event():

@@ -3,8 +3,7 @@
 Theory of operation. ``publish`` hands all records of one call to librdkafka in one go, without an await in between: a
 caller that is cancelled half-way has handed over everything or nothing. Every record reports its delivery to the call
 it belongs to; the last report wakes the caller. Reports are heard on the event loop itself, by a timer that runs only
-while something is under way. A thread of its own would have to take Python's global lock for every single report, and
-under load wait up to 5 ms for it each time.
+while something is under way: there is nothing to lock, and it is as quick as a thread of its own (measured).
 
 Memory is bounded before librdkafka's own bounds can refuse the second half of a call.
 """

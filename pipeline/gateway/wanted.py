@@ -192,10 +192,8 @@ def product_changes(given: Mapping[str, Any], metadata: Mapping[str, str]) -> di
         changes["marketing_features"] = tuple(feature["name"] for feature in given["marketing_features"] or ())
     if "package_dimensions" in given:
         package = given["package_dimensions"]
-        plain = (
-            None if package is None else {name: f"{abs(size).normalize(_EXACT):f}" for name, size in package.items()}
-        )
-        changes["package_dimensions"] = None if plain is None else PackageDimensions(**plain)
+        texts = {name: f"{size.copy_abs().normalize(_EXACT):f}" for name, size in (package or {}).items()}
+        changes["package_dimensions"] = None if package is None else PackageDimensions(**texts)
     if "metadata" in given:
         changes["metadata"] = merged(metadata, given)
     return changes

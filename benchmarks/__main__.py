@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from benchmarks import freshness, gateway, long, producer, query, rebuild, sink, worker
+from benchmarks import audit, explain, freshness, gateway, long, producer, query, rebuild, sink, summaries, worker
 from benchmarks.figures import Figure, Outcome, print_table, write_json
 from benchmarks.machine import circumstances
 from benchmarks.stage import Stage, own_stage
@@ -37,9 +37,12 @@ BENCHMARKS = {
     "sink": Benchmark(sink.shards, 1_000_000),
     "sink-log": Benchmark(sink.event_log, 1_000_000),
     "query": Benchmark(query.measure, 10_000_000),
+    "summaries": Benchmark(summaries.measure, 10_000_000),
     "freshness": Benchmark(freshness.measure, freshness.EVENTS_PER_S * 20),
     "gateway": Benchmark(gateway.measure, 1_000_000),
     "rebuild": Benchmark(rebuild.measure, 5_000_000),
+    "audit": Benchmark(audit.measure, 10_000_000),
+    "explain": Benchmark(explain.measure, 10_000_000),
     "long": Benchmark(long.measure, 10_000_000, usual=False),
     "gateway-long": Benchmark(gateway.long, 9_000_000, usual=False),
 }

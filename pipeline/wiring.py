@@ -223,23 +223,23 @@ def audit_sources(
 ) -> AuditSources:
     """What an audit compares: of one generation, or of the live one. ``states``: directories of workers' stores.
 
-    Raises Refusal for a generation that is not there, or was folded by other rules than the settings'.
+    Raises Refusal for a generation that is not there.
     """
-    from pipeline.kafka.generations import GenerationLedger
     from pipeline.kafka.topics import topics_of_generation
-    from pipeline.replay.audit import AuditSources, check_rules
+    from pipeline.replay.audit import AuditSources
+    from pipeline.replay.following import rules_of, snapshots_of
     from pipeline.worker.inspection import inspected
 
-    known = GenerationLedger(quiet_kafka(settings), settings.namespace, codec(settings)).read()
+    known = ledger(settings).read()
     wanted = known.live if generation is None else known.of(generation)
-    check_rules(wanted, settings.rules)
+    snapshots = snapshots_of(settings.snapshots, settings.namespace, wanted.number)
     return AuditSources(
         kafka=quiet_kafka(settings),
         topics=topics_of_generation(settings.namespace, wanted),
-        rules=settings.rules,
+        rules=rules_of(wanted, settings.rules),
         codec=functools.partial(codec, settings),
         clickhouse=clickhouse(settings) if tables else None,
-        images=functools.partial(inspected, states),
+        images=functools.partial(inspected, states, snapshots, wanted.number),
     )
 
 

@@ -2,12 +2,54 @@
 
 from __future__ import annotations
 
+import json
 import sys
+import time
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from pipeline.replay.audit_findings import Difference, PartitionFindings
 from pipeline.replay.audit_findings import as_object as partition_object
+
+
+class Paths(NamedTuple):
+    """Where programs read it."""
+
+    report: Path | None
+    metrics: Path | None
+
+
+def tell(found: Sequence[PartitionFindings], paths: Paths) -> None:
+    """Everywhere where somebody wants to know."""
+    found = sorted(found, key=lambda one: one.partition)
+    write(found)
+    if paths.report is not None:
+        _replace(paths.report, json.dumps(as_object(found), ensure_ascii=False, indent=2) + "\n")
+    if paths.metrics is not None:
+        _replace(paths.metrics, metrics_text(found, time.time_ns() // 10**9))
+
+
+def _replace(path: Path, text: str) -> None:
+    """As a whole or not at all: somebody may be reading."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, "utf-8")
+    part.replace(path)
+
+
+def metrics_text(found: Sequence[PartitionFindings], now_s: int) -> str:
+    """For Prometheus's node exporter, which reads files of a directory."""
+    values = (
+        ("meterline_audit_differences", "What is not as the journal says.", difference_count(found)),
+        ("meterline_audit_records", "Journal records that were folded again.", sum(one.records for one in found)),
+        ("meterline_audit_partitions", "Journal partitions that were audited.", len(found)),
+        ("meterline_audit_finished_seconds", "When the last audit ended, Unix time.", now_s),
+    )
+    return "".join(f"# HELP {name} {text}\n# TYPE {name} gauge\n{name} {value}\n" for name, text, value in values)
+
+
+def difference_count(found: Sequence[PartitionFindings]) -> int:
+    return sum(len(side.differences) + side.untold for one in found for side in one.compared)
 
 
 def write(found: Sequence[PartitionFindings]) -> None:
@@ -58,7 +100,7 @@ def _number(one: Difference, name: str, expected: str, found: str) -> str:
 
 def _verdict(found: Sequence[PartitionFindings]) -> str:
     records = sum(one.records for one in found)
-    differences = sum(len(side.differences) + side.untold for one in found for side in one.compared)
+    differences = difference_count(found)
     what = f"{records:,} journal records of {len(found)} partition{'s' if len(found) != 1 else ''}"
     if differences:
         return f"{what}: {differences:,} difference{'s' if differences > 1 else ''}"
@@ -70,6 +112,6 @@ def as_object(found: Sequence[PartitionFindings]) -> dict[str, Any]:
     return {
         "equal": not any(one.differences for one in found),
         "records": sum(one.records for one in found),
-        "differences": sum(len(side.differences) + side.untold for one in found for side in one.compared),
+        "differences": difference_count(found),
         "partitions": [partition_object(one) for one in found],
     }

@@ -19,7 +19,6 @@ from pipeline.clickhouse.connection import Server, connect, translated
 from pipeline.clickhouse.tables import derived
 from pipeline.codec.records import Codec
 from pipeline.domain.fold import Journal
-from pipeline.domain.generations import Generation
 from pipeline.domain.limits import FoldRules
 from pipeline.errors import Refusal, Unavailable
 from pipeline.kafka.admin import TopicState, describe
@@ -65,15 +64,6 @@ def audited_partitions(partitions: int, only: Sequence[int], share: float, seed:
         return sorted(set(only))
     count = max(1, round(share * partitions))
     return sorted(random.Random(seed).sample(range(partitions), count))
-
-
-def check_rules(generation: Generation, rules: FoldRules) -> None:
-    """Raises Refusal when a generation was folded by other rules: every number may rightly differ."""
-    if generation.fold and generation.fold != rules.version:
-        raise Refusal(
-            f"generation {generation.number} was folded by {generation.fold}, and the settings say {rules.version}: set"
-            " METERLINE_MAX_EVENT_AGE, METERLINE_MAX_EVENT_AHEAD and METERLINE_CANCEL_WINDOW to what it was folded by"
-        )
 
 
 def journal_of(sources: AuditSources) -> TopicState:

@@ -95,12 +95,12 @@ class PartitionRun:
     def _within(self, images: list[StateImage]) -> Iterator[StateImage]:
         """Those that the journal reaches; of the others it has lost what they stand on."""
         for image in images:
-            if image.cursor <= self.audit.journal_end:
+            if not image.fault and image.cursor <= self.audit.journal_end:
                 yield image
                 continue
             side = Compared(image.where, image.cursor)
-            ends = (("the journal's end", str(image.cursor), str(self.audit.journal_end)),)
-            what = "it has folded records that the journal has lost"
+            ends = () if image.fault else (("the journal's end", str(image.cursor), str(self.audit.journal_end)),)
+            what = image.fault or "it has folded records that the journal has lost"
             side.differ(Difference(image.where, self.audit.number, "broken", what, ends))
             self.found.compared.append(side)
 
@@ -113,7 +113,7 @@ class PartitionRun:
         expected = Expected(audit.cursor, self.fold.rows(), self.fold.versions)
         late = [row.version for one in audit.days.values() for row in one.late]
         late += [digests.version_of(row) for row in self.standing.rows.values()]
-        self.fold_past(max([0, *late]))
+        self.fold_past(max([-1, *late]))
         found.compared.append(self._compare_topic(expected))
         if audit.clickhouse is not None:
             found.compared.append(self._compare_tables(audit.clickhouse, expected))
@@ -168,7 +168,7 @@ class PartitionRun:
             days = list(_differing_days(self.audit.days, expected, number, side))
             for day in days:
                 found = tables.rows(number, day)
-                self.fold_past(max([0, *(digests.version_of(row) for row in found.values())]))
+                self.fold_past(max([-1, *(digests.version_of(row) for row in found.values())]))
                 compare_rows(side, number, expected, found, [key for key in expected.rows if _day_of(key) == day])
         if days and not side.differences:
             self.found.notes.append(
@@ -183,7 +183,7 @@ class PartitionRun:
             tables = AuditedTables(client, self.audit.topics.generation)
             found = tables.decisions(self.audit.number)
         side = Compared(f"ClickHouse {tables.dispositions}", self.audit.cursor, items=len(found))
-        self.fold_past(max([0, *(one.decided_offset for one in found.values())]))
+        self.fold_past(max([-1, *(one.decided_offset for one in found.values())]))
         compare_decisions(side, self.audit.number, self.audit.cursor, early, self.fold.late_decisions, found)
         return side
 

@@ -17,6 +17,8 @@ class StateImage(Protocol):
     """A worker's state of one partition, as of ``cursor``: its store, or a snapshot."""
 
     where: str
+    fault: str
+    """Why it cannot be looked into, or nothing; then only ``where`` and ``cursor`` are there."""
     topic_id: str
     fold_version: str
     partitions: int

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rocksdict import AccessType, Options, Rdict
 
-from pipeline.errors import Unavailable
 from pipeline.worker import layout
+from pipeline.worker.snapshots import Snapshots
 
 _TRIES = 3
 """A running worker may delete a file between two looks at the directory."""
@@ -24,8 +26,9 @@ _TRIES = 3
 class StoreInspection:
     """One store, as of its ``cursor``."""
 
-    def __init__(self, path: Path, where: str | None = None) -> None:
-        self.where = where or f"store {path}"
+    def __init__(self, path: Path, where: str) -> None:
+        self.where = where
+        self.fault = ""
         self._rocks = _opened(path)
         meta: dict[str, Any] = json.loads(self._rocks.get(layout.META) or b"{}")
         self.is_signed = bool(meta)
@@ -60,31 +63,57 @@ class StoreInspection:
         self._rocks.close()
 
 
+class DamagedState(NamedTuple):
+    """A store or snapshot that cannot be looked into."""
+
+    where: str
+    cursor: int
+    fault: str
+
+
 def _opened(path: Path) -> Rdict:
     for left in reversed(range(_TRIES)):
         try:
             return Rdict(str(path), Options(raw_mode=True), access_type=AccessType.read_only())
-        except Exception as error:
+        except Exception:
             if not left:
-                raise Unavailable(f"the store {path} cannot be read: {error}") from error
+                raise
     raise AssertionError
 
 
-def store_paths(directories: tuple[Path, ...], partition: int) -> list[Path]:
-    """The stores of a partition in workers' own directories, or one level below."""
-    name = f"partition-{partition}"
-    found = {path for home in directories for path in (*home.glob(name), *home.glob(f"*/{name}"))}
-    return sorted(path for path in found if (path / "CURRENT").exists())
+def store_paths(directories: tuple[Path, ...], generation: int, partition: int) -> list[Path]:
+    """The stores of a partition anywhere in these directories. From generation 2 on they are in ``g{number}``."""
+    found = {path for home in directories for path in home.rglob(f"partition-{partition}")}
+    return sorted(path for path in found if (path / "CURRENT").exists() and _generation_of(path) == generation)
+
+
+def _generation_of(path: Path) -> int:
+    match = re.fullmatch(r"g(\d+)", path.parent.name)
+    return int(match[1]) if match else 1
 
 
 @contextlib.contextmanager
-def inspected(directories: tuple[Path, ...], partition: int) -> Iterator[list[StoreInspection]]:
-    """The states of one partition that can be reached, each as of its own cursor."""
+def inspected(
+    directories: tuple[Path, ...], snapshots: str, generation: int, partition: int
+) -> Iterator[list[StoreInspection | DamagedState]]:
+    """The states of one partition that can be reached, each as of its own cursor: stores, and the newest snapshot.
+
+    ``snapshots``: the URL of the generation's snapshot store, or nothing.
+    """
     with contextlib.ExitStack() as opened:
-        found = []
-        for path in store_paths(directories, partition):
-            one = StoreInspection(path)
-            opened.callback(one.close)
-            if one.is_signed:
-                found.append(one)
-        yield found
+        found = [_inspected(path, f"store {path}", opened) for path in store_paths(directories, generation, partition)]
+        if snapshots:
+            copy = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="meterline-audit-"))) / "store"
+            fetched = Snapshots(snapshots).fetch_newest(partition, copy)
+            if fetched is not None:
+                cursor, fault = fetched
+                where = f"snapshot {snapshots}/partition-{partition} at offset {cursor}"
+                found.append(DamagedState(where, cursor, fault) if fault else _inspected(copy, where, opened))
+        yield [one for one in found if isinstance(one, DamagedState) or one.is_signed]
+
+
+def _inspected(path: Path, where: str, opened: contextlib.ExitStack) -> StoreInspection | DamagedState:
+    try:
+        return opened.enter_context(contextlib.closing(StoreInspection(path, where)))
+    except Exception as error:
+        return DamagedState(where, 0, f"it cannot be read: {error}")

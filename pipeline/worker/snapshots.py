@@ -106,6 +106,20 @@ class Snapshots:
             )
         return None
 
+    def fetch_newest(self, partition: int, path: Path) -> tuple[int, str | None] | None:
+        """Put the newest snapshot at ``path``, whosever it is: its cursor, and what is wrong with it, if anything.
+
+        None when there is no snapshot. One that is replaced by a newer one meanwhile is let go.
+        """
+        home = f"{self._root}/partition-{partition}"
+        while places := sorted(self._files.glob(f"{home}/*.json")):
+            manifest = json.loads(self._files.cat_file(places[-1]))
+            fault = self._fetch(partition, manifest["files"], path)
+            if fault is None or self._files.exists(places[-1]):
+                return int(manifest["cursor"]), fault
+            shutil.rmtree(path)
+        return None
+
     def _fetch(self, partition: int, files: dict[str, str], target: Path) -> str | None:
         """Copy the files of a snapshot; what is wrong with it, or None."""
         target.mkdir()

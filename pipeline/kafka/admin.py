@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
@@ -97,9 +97,19 @@ def create(
     what differs. Waits until every new partition has a leader.
     """
     topics = topics_of_generation(namespace, generation)
+    created = create_topics(config, topics, TABLE, partitions, replication)
+    for group, wanting in missing_start_offsets(config, topics).items():
+        commit_start_offsets(admin_client(config), group, wanting)
+    return created
+
+
+def create_topics(
+    config: Mapping[str, Any], topics: Topics, wanted: Sequence[Topic], partitions: int, replication: int
+) -> list[str]:
+    """Create those of ``wanted`` that are missing, as ``create`` does; returns the names created."""
     client = admin_client(config)
-    present = describe(config, [topics.name(topic) for topic in TABLE])
-    missing = [topic for topic in TABLE if topics.name(topic) not in present]
+    present = describe(config, [topics.name(topic) for topic in wanted])
+    missing = [topic for topic in wanted if topics.name(topic) not in present]
     requests = [_new_topic(topics, topic, partitions, replication) for topic in missing]
     created = []
     for name, future in (client.create_topics(requests, request_timeout=TIMEOUT_S) if requests else {}).items():
@@ -109,9 +119,7 @@ def create(
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # someone else creates them too
                 raise translated(error) from error
-    _await_leaders(client, [topics.name(topic) for topic in TABLE])
-    for group, wanting in missing_start_offsets(config, topics).items():
-        commit_start_offsets(client, group, wanting)
+    _await_leaders(client, [topics.name(topic) for topic in wanted])
     return created
 
 

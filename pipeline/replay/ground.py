@@ -58,7 +58,7 @@ class Ground:
             return found
         names = Topics(self.namespace)
         partitions = len(partitions_of(self.kafka, names.journal))
-        admin.create(self.kafka, self.namespace, partitions, self.replication)
+        admin.create_topics(self.kafka, names, [GENERATIONS], partitions, self.replication)
         places = [(names.journal, number) for number in range(partitions)]
         notes = committed_with_notes(self.kafka, names.worker_group, places).values()
         folded = next((noted.note for noted in notes if noted.note), fold)

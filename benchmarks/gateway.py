@@ -129,11 +129,13 @@ def long(stage: Stage, records: int) -> Outcome:
 
 
 @contextlib.contextmanager
-def running(deployment: Deployment) -> Iterator[Gateway]:
-    """A gateway with a meter, a key and a session."""
-    variables = {"GATEWAY_SECRETS": SECRETS, "GATEWAY_LISTEN": "127.0.0.1:0", "GATEWAY_METRICS": "off"}
+def running(
+    deployment: Deployment, event_name: str = EVENT_NAME, *, livemode: bool = False, **more: str
+) -> Iterator[Gateway]:
+    """A gateway with a meter, a key and a session. ``more``: METERLINE_* without it."""
+    variables = {"GATEWAY_SECRETS": SECRETS, "GATEWAY_LISTEN": "127.0.0.1:0", "GATEWAY_METRICS": "off", **more}
     with deployment.run("gateway", **variables) as process:
-        key = _key_and_meter(deployment)
+        key = _key_and_meter(deployment, event_name, livemode=livemode)
         process.await_log("listening on")
         found = re.search(r"listening on http://127\.0\.0\.1:(\d+)", process.checked_log())
         assert found, process.checked_log()
@@ -141,20 +143,24 @@ def running(deployment: Deployment) -> Iterator[Gateway]:
         yield Gateway(process, port, key, _token(port, key))
 
 
-def _key_and_meter(deployment: Deployment) -> str:
-    """A key, and a meter for EVENT_NAME, both of test mode."""
+def meter_id(*, livemode: bool) -> str:
+    return "mtr_load" if livemode else "mtr_test_load"
+
+
+def _key_and_meter(deployment: Deployment, event_name: str, *, livemode: bool) -> str:
+    """A key, and a meter for the event name, both of one mode."""
     environ = {"KAFKA": deployment.stage.kafka, "NAMESPACE": deployment.namespace, "GATEWAY_SECRETS": SECRETS}
     settings = Settings.load({f"METERLINE_{name}": text for name, text in environ.items()})
     now_ms = time.time_ns() // 1_000_000
-    key, one = made_key(wiring.gateway_secrets(settings), now_ms, livemode=False)
+    key, one = made_key(wiring.gateway_secrets(settings), now_ms, livemode=livemode)
     meter = Meter(
-        id="mtr_test_load",
-        livemode=False,
+        id=meter_id(livemode=livemode),
+        livemode=livemode,
         created_ms=now_ms,
         updated_ms=now_ms,
         version=1,
         display_name="Load",
-        event_name=EVENT_NAME,
+        event_name=event_name,
         formula="sum",
     )
 

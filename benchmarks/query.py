@@ -24,9 +24,11 @@ _QUERIES, _QUERIES_MIN = 200, 20
 """At full size; and of a try at a small one."""
 _FULL_SIZE = 10_000_000
 _TARGET = at_most(50.0)
-_START_MS, _END_MS = 1_772_323_200_000, 1_775_001_600_000
+START_MS, _END_MS = 1_772_323_200_000, 1_775_001_600_000
 """March 2026, UTC."""
-_MONTH_MINUTES = (_END_MS - _START_MS) // MINUTE_MS
+_MONTH_MINUTES = (_END_MS - START_MS) // MINUTE_MS
+_DAY_MINUTES = 24 * 60
+_DAYS = _MONTH_MINUTES // _DAY_MINUTES
 _CUSTOMERS_MAX = 1_250
 _INSERT_ROWS = 500_000
 _UNTIMED = 5
@@ -66,6 +68,16 @@ class Month(NamedTuple):
             np.bincount(customer, cents, self.customers).astype(np.int64),  # exact: far below 2^53
         )
 
+    def cents_by_day(self) -> np.ndarray:
+        """[customer, day of the month]: the sum in cents."""
+        number = np.arange(self.shards, dtype=np.int64)
+        customer, slot = number // PARTITIONS % self.customers, number // (PARTITIONS * self.customers)
+        slot_minutes = _MONTH_MINUTES // self.slots
+        day = (slot * slot_minutes + customer * 7919 % slot_minutes) // _DAY_MINUTES
+        cents = 1 + number * 7919 % 100_000
+        flat = np.bincount(customer * _DAYS + day, cents, self.customers * _DAYS)
+        return flat.astype(np.int64).reshape(self.customers, _DAYS)
+
 
 # In the order in which a sink inserts: by time, so that each part of the table holds all customers.
 _INSERT = f"""
@@ -82,7 +94,7 @@ FROM
         intDiv(number, {PARTITIONS} * {{customers:UInt32}}) AS slot,
         intDiv({_MONTH_MINUTES}, {{slots:UInt32}}) AS slot_minutes,
         fromUnixTimestamp64Milli(
-            {_START_MS} + toInt64(slot * slot_minutes + customer * 7919 % slot_minutes) * {MINUTE_MS}, 'UTC') AS minute,
+            {START_MS} + toInt64(slot * slot_minutes + customer * 7919 % slot_minutes) * {MINUTE_MS}, 'UTC') AS minute,
         ['eu', 'us', 'ap'][customer % 3 + 1] AS region,
         number AS version,
         1 + number % 5 AS events,
@@ -105,7 +117,7 @@ def measure(stage: Stage, records: int) -> Outcome:
     month, queries = Month.of(records), queries_of(records)
     with stage.deployment("query") as deployment:
         deployment.say(f"query: {month.shards:,} shards of {month.customers:,} customers")
-        _fill(deployment, month)
+        fill(deployment, month)
         deployment.say("query: asking")
         with connect(deployment.server) as client:
             parts = client.query(_PARTS, parameters={"table": derived("summary_shards")}).first_row[0]
@@ -120,7 +132,7 @@ _PARTS = "SELECT count() FROM system.parts WHERE active AND database = currentDa
 _MERGES = "SELECT count() FROM system.merges WHERE database = currentDatabase()"
 
 
-def _fill(deployment: Deployment, month: Month) -> None:
+def fill(deployment: Deployment, month: Month) -> None:
     """Insert the shards and let ClickHouse finish the merges it wants to do now."""
     with connect(deployment.server) as client:
         for first in range(0, month.shards, _INSERT_ROWS):
@@ -159,7 +171,7 @@ def _ask_often(client: Client, name: str, ask: Ask, month: Month, queries: int, 
 
 
 def _ask_query(client: Client, customer: str) -> tuple[int, int]:
-    question = SummaryQuery(EVENT_NAME, start_ms=_START_MS, end_ms=_END_MS, customers=(customer,), window=Unit.HOUR)
+    question = SummaryQuery(EVENT_NAME, start_ms=START_MS, end_ms=_END_MS, customers=(customer,), window=Unit.HOUR)
     events = units = 0
     for summary in summaries(client, question):
         events += summary.values["count"] or 0
@@ -168,6 +180,6 @@ def _ask_query(client: Client, customer: str) -> tuple[int, int]:
 
 
 def _ask_view(client: Client, customer: str) -> tuple[int, int]:
-    parameters = {"event_name": EVENT_NAME, "customers": [customer], "start_ms": _START_MS, "end_ms": _END_MS}
+    parameters = {"event_name": EVENT_NAME, "customers": [customer], "start_ms": START_MS, "end_ms": _END_MS}
     rows = client.query(_VIEW, parameters=parameters).result_rows
     return sum(row[3] for row in rows), sum(int(row[2].scaleb(12)) for row in rows)

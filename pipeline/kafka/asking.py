@@ -15,6 +15,7 @@ from pipeline.errors import Refusal, Unavailable
 
 TIMEOUT_S = 30.0
 RETRY_S = 0.05
+INSIST_S = 120.0
 _LOG_LEVEL = 2
 """syslog's "critical": what fails is raised, and need not be printed by a background thread as well."""
 
@@ -59,6 +60,18 @@ def patiently(ask: Callable[[], _T]) -> _T:
             if time.monotonic() > deadline:
                 raise
             time.sleep(RETRY_S)
+
+
+def insistently(ask: Callable[[], _T]) -> _T:
+    """The answer, asked for again while Kafka is away, for INSIST_S: for commands that run for hours."""
+    deadline = time.monotonic() + INSIST_S
+    while True:
+        try:
+            return patiently(ask)
+        except Unavailable:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(10 * RETRY_S)
 
 
 def translated(error: KafkaException) -> Exception:

@@ -10,7 +10,7 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from pipeline.errors import Unavailable
-from pipeline.kafka.asking import TIMEOUT_S, admin_client, answer_of, patiently
+from pipeline.kafka.asking import TIMEOUT_S, admin_client, answer_of, insistently
 from pipeline.kafka.offsets import committed
 from pipeline.kafka.topics import Topics
 
@@ -24,7 +24,7 @@ PATIENCE_S = 60.0
 
 
 class Coverage:
-    """Asks about one generation of one cluster. Raises Unavailable."""
+    """Asks about one generation of one cluster. Raises Unavailable when Kafka is away for minutes."""
 
     def __init__(self, kafka: Mapping[str, Any], topics: Topics, partitions: int) -> None:
         self._kafka = dict(kafka)
@@ -43,7 +43,7 @@ class Coverage:
 
     def folded(self) -> Cursors:
         """Below these the worker has published everything."""
-        found = committed(self._kafka, self.topics.worker_group, self._journal)
+        found = insistently(lambda: committed(self._kafka, self.topics.worker_group, self._journal))
         return {number: found.get((topic, number), 0) for topic, number in self._journal}
 
     def uncopied(self) -> int:
@@ -80,7 +80,7 @@ class Coverage:
         time.sleep(LOOK_EVERY_S)
 
     def _uncopied(self, ends: Mapping[Place, int]) -> int:
-        come = committed(self._kafka, self.topics.sink_group, ends)
+        come = insistently(lambda: committed(self._kafka, self.topics.sink_group, ends))
         return sum(max(0, end - come.get(place, 0)) for place, end in ends.items())
 
     def _ends(self, places: list[Place]) -> dict[Place, int]:
@@ -92,4 +92,4 @@ class Coverage:
             answers = admin_client(self._kafka).list_offsets(asked, request_timeout=TIMEOUT_S)
             return {(one.topic, one.partition): int(answer_of(future).offset) for one, future in answers.items()}
 
-        return patiently(ask)
+        return insistently(ask)

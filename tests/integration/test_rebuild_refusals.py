@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 from confluent_kafka import TopicPartition
@@ -62,13 +63,13 @@ def test_two_at_once(stack: Stack, namespace: str, home: Path) -> None:
         place.traffic.send(30)
         first = place.rebuild()
         until(lambda: bool(first.crew("sink")), "its crew is there")
-        first.run.send_signal(19)  # SIGSTOP: it holds its lock for as long as it likes
+        first.run.send_signal(signal.SIGSTOP)  # it holds its lock for as long as it likes
         try:
             second = place.rebuild()
             assert second.end() == 1
             assert "another command builds" in second.said
         finally:
-            first.run.send_signal(18)
+            first.run.send_signal(signal.SIGCONT)
         assert first.end() == 0
 
 

@@ -6,6 +6,8 @@ It shares nothing with the worker but ``domain/`` and the strict decoder: no col
 from __future__ import annotations
 
 import heapq
+import zlib
+from array import array
 from collections import defaultdict
 from typing import Any
 
@@ -13,7 +15,7 @@ from pipeline.codec import digests
 from pipeline.codec.records import Codec
 from pipeline.domain.events import Cancellation, Disposition, Identity, MeterEvent
 from pipeline.domain.fold import Journal, Record, Undecodable, step
-from pipeline.domain.ledger import Awaited, Counted, Remembered
+from pipeline.domain.ledger import Awaited, Remembered
 from pipeline.domain.limits import FoldRules
 from pipeline.domain.state import PlainState, tally_is_garbage
 from pipeline.errors import UndecodableRecord
@@ -69,6 +71,8 @@ class AuditFold:
         """Offsets without a record: transaction markers and aborted records."""
         self.values: defaultdict[str, int] = defaultdict(int)
         """What was read, before anything was decided: records, events, and their value in units of 10^-12."""
+        self.checksums = array("I")
+        """Of the record's value, by offset; 0 where there is no record."""
         self.decisions: dict[int, Disposition] = {}
         self.versions: dict[tuple[bytes, int], bytes] = {}
         """(key, version) to the packed row, of those versions that are kept."""
@@ -83,7 +87,10 @@ class AuditFold:
         self.holes += offset - self.next_offset
         self.next_offset = offset + 1
         self.records += 1
-        content = self._content(message.value())
+        value = message.value()
+        self.checksums.extend(0 for _ in range(offset - len(self.checksums)))
+        self.checksums.append(zlib.crc32(value or b""))
+        content = self._content(value)
         if isinstance(content, MeterEvent):
             self.values["events"] += 1
             self.values["value"] += content.value
@@ -148,7 +155,3 @@ class AuditFold:
             ("events counted and counts", accounts["counted"][0], tallies_count),
         )
         return [f"{what}: {one} and {other}" for what, one, other in pairs if one != other]
-
-    def counted(self) -> list[Counted]:
-        """What the ledger holds of events."""
-        return [one for one in self.state.ledger.values() if isinstance(one, Counted)]

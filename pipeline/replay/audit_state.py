@@ -7,10 +7,14 @@ from typing import Protocol
 
 from pipeline.codec import digests
 from pipeline.codec.digests import Digest, key_of
+from pipeline.domain.events import Identity
+from pipeline.domain.ledger import Awaited
 from pipeline.domain.state import tally_is_garbage
+from pipeline.domain.tally import Entry
 from pipeline.domain.values import value_text
 from pipeline.replay.audit_findings import Compared, Difference, Expected, compare_rows
 from pipeline.replay.audit_fold import AuditFold
+from pipeline.replay.audit_memory import compare_memory
 
 
 class StateImage(Protocol):
@@ -30,6 +34,15 @@ class StateImage(Protocol):
 
     def tallies(self) -> Iterator[tuple[bytes, bytes]]:
         """(key, packed row) of every tally that has not become garbage."""
+
+    def entries(self) -> Iterator[tuple[bytes, list[Entry]]]:
+        """(key, the events it is made of) of these tallies."""
+
+    def ledger(self) -> Iterator[tuple[Identity, Awaited | tuple[int, int, int, str | None]]]:
+        """What is remembered of each identity; of one that counted (offset, appended_at_ms, clock_ms, cancelled_by)."""
+
+    def bodies(self) -> Iterator[tuple[int, bytes]]:
+        """(offset, value) of the journal records that are remembered."""
 
 
 def compare_state(image: StateImage, fold: AuditFold, topic_id: str) -> Compared:
@@ -66,6 +79,7 @@ def compare_state(image: StateImage, fold: AuditFold, topic_id: str) -> Compared
     )
     compare_rows(side, journal.partition, expected, found_rows, living)
     _compare_digest(side, journal.partition, expected, image)
+    compare_memory(side, image, fold)
     return side
 
 

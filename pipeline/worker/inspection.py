@@ -16,6 +16,9 @@ from typing import Any, NamedTuple
 
 from rocksdict import AccessType, Options, Rdict
 
+from pipeline.domain.events import Identity
+from pipeline.domain.ledger import Awaited
+from pipeline.domain.tally import Entry
 from pipeline.worker import layout
 from pipeline.worker.snapshots import Snapshots
 
@@ -48,6 +51,29 @@ class StoreInspection:
         """(key, packed numbers) of every tally, as ``codec.digests`` has them."""
         for key, packed in self._scan(layout.TALLY):
             yield key[1:], packed[: layout.TALLY_BYTES]
+
+    def entries(self) -> Iterator[tuple[bytes, list[Entry]]]:
+        """(key, the events it is made of) of every tally, the oldest first."""
+        pages = self._scan(layout.INDEX)
+        page = next(pages, None)
+        for key, packed in self._scan(layout.TALLY):
+            found: list[Entry] = []
+            while page is not None and page[0][1:-8] <= key[1:]:  # both ascend by the tally's key
+                if page[0][1:-8] == key[1:]:
+                    found += layout.unpack_entries(page[1])
+                page = next(pages, None)
+            yield key[1:], [*found, *layout.unpack_entries(packed[layout.TALLY_BYTES :])]
+
+    def ledger(self) -> Iterator[tuple[Identity, Awaited | tuple[int, int, int, str | None]]]:
+        """What is remembered of each identity; of one that counted (offset, appended_at_ms, clock_ms, cancelled_by)."""
+        for key, packed in self._scan(layout.LEDGER):
+            awaited = packed[0] == layout.AWAITED
+            yield layout.identity_of(key), layout.unpack_awaited(packed) if awaited else layout.unpack_counted(packed)
+
+    def bodies(self) -> Iterator[tuple[int, bytes]]:
+        """(offset, the record's value as it came) of every event that may still be asked for."""
+        for key, page in self._scan(layout.BODIES):
+            yield from layout.unpack_bodies(layout.page_start_of(key), page)
 
     def _scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         cursor = self._rocks.iter()

@@ -1,0 +1,162 @@
+"""The audit's comparisons without any service: what is as of a cursor, what came later, what is nobody's."""
+
+from __future__ import annotations
+
+from pipeline.cli.audit_report import metrics_text
+from pipeline.cli.explanation_number import harmless
+from pipeline.codec.digests import Digest, hash_shards, key_bytes, row_bytes
+from pipeline.codec.records import Codec
+from pipeline.domain.events import Cancellation, Identity, MeterEvent
+from pipeline.domain.fold import Journal
+from pipeline.domain.ledger import Awaited, Waiting
+from pipeline.domain.limits import FoldRules
+from pipeline.domain.tally import Tally
+from pipeline.replay.audit import audited_partitions
+from pipeline.replay.audit_decisions import StoredDecision, compare_decisions
+from pipeline.replay.audit_findings import Compared, Difference, Expected, PartitionFindings, compare_rows
+from pipeline.replay.audit_fold import AuditFold, AuditState
+
+NOW_MS = 1_772_323_200_000
+CODEC = Codec()
+
+
+class Message:
+    """A record as confluent-kafka hands it out."""
+
+    def __init__(self, offset: int, value: bytes | None, appended_at_ms: int = NOW_MS) -> None:
+        self._fields = offset, value, appended_at_ms
+
+    def offset(self) -> int:
+        return self._fields[0]
+
+    def value(self) -> bytes | None:
+        return self._fields[1]
+
+    def timestamp(self) -> tuple[int, int]:
+        return 2, self._fields[2]
+
+
+def event(identifier: str, value: int = 5) -> bytes:
+    return CODEC.encode_event(MeterEvent(identifier, "calls", "cus_1", value, NOW_MS, (), True))
+
+
+def folded(*values: bytes | None, keep_from: int | None = None) -> AuditFold:
+    fold = AuditFold(Journal(0, 1, FoldRules()), CODEC)
+    for offset, value in enumerate(values):
+        if offset == keep_from:
+            fold.keep_versions()
+        fold.fold(Message(offset, value))
+    return fold
+
+
+def kinds(side: Compared) -> list[str]:
+    return [one.kind for one in side.differences]
+
+
+def test_early_rows_must_be_as_of_the_cursor_and_later_ones_any_version_since() -> None:
+    as_of = folded(event("a"), event("b"))
+    rows = as_of.rows()
+    (key,) = rows
+    onwards = folded(event("a"), event("b"), event("c"), event("d"), keep_from=2)
+    expected = Expected(2, rows, onwards.versions)
+    for version in (2, 3):
+        side = Compared("table", 2)
+        compare_rows(side, 0, expected, {key: onwards.versions[key, version]})
+        assert not side.differences
+    side = Compared("table", 2)
+    compare_rows(side, 0, expected, rows)
+    assert not side.differences
+    older = folded(event("a")).rows()
+    compare_rows(side, 0, expected, older)
+    assert kinds(side) == ["differs"], "below the cursor only the newest will do"
+    assert {name for name, _, _ in side.differences[0].numbers} >= {"version", "count", "sum"}
+
+
+def test_what_is_missing_and_what_is_nobodys() -> None:
+    rows = folded(event("a")).rows()
+    expected = Expected(1, rows, {})
+    side = Compared("table", 1)
+    compare_rows(side, 0, expected, {})
+    compare_rows(side, 0, expected, rows | {b"1x\0y\0" + bytes(8) + b"\0": next(iter(rows.values()))})
+    compare_rows(side, 0, expected, {next(iter(rows)): row_bytes(Tally(9, 1, 5))})
+    assert kinds(side) == ["missing", "unexpected", "differs"]
+
+
+def test_differences_are_told_up_to_a_bound() -> None:
+    side = Compared("table", 1)
+    for _ in range(150):
+        side.differ(Difference("table", 0, "missing", "x"))
+    assert (len(side.differences), side.untold) == (100, 50)
+    assert "meterline_audit_differences 150\n" in metrics_text([PartitionFindings(0, compared=[side])], 1)
+
+
+def test_dispositions_are_compared_one_by_one() -> None:
+    fold = folded(event("a"), event("a"), event("a", 6), None)
+    early = dict(fold.decisions)
+    right = {
+        1: StoredDecision(1, "event", "duplicate", None, 5, None, 0, None),
+        2: StoredDecision(2, "event", "duplicate_differs", None, 6, None, 0, None),
+        3: StoredDecision(3, "unknown", "undecodable", "no_value", None, None, None, None),
+    }
+    side = Compared("table", 4)
+    compare_decisions(side, 0, 4, early, {}, right)
+    assert not side.differences
+    wrong = {**right, 2: right[2]._replace(value=7), 0: right[1]}
+    del wrong[3]
+    compare_decisions(side, 0, 4, early, {}, wrong)
+    assert sorted(kinds(side)) == ["differs", "missing", "unexpected"]
+    assert side.differences[0].numbers == (("value", "0.000000000006", "0.000000000007"),)
+
+
+def test_the_books_balance_and_say_when_they_do_not() -> None:
+    cancel = CODEC.encode_cancellation(Cancellation("c", "calls", True, "a", None, NOW_MS))
+    fold = folded(event("a"), event("b", 7), event("b", 7), cancel, b"junk", event("", 9))
+    assert fold.unbalanced() == []
+    assert fold.records == 6
+    fold.state.account("duplicate", 0, 1)
+    assert fold.unbalanced() == ["value read and value decided: 28 and 29"]
+
+
+def test_digests_of_the_fold_are_those_of_its_shards() -> None:
+    rows = folded(event("a"), event("b", 7)).rows()
+    whole = Digest().plus(hash_shards(list(rows), b"".join(rows.values()), 0))
+    again = folded(event("b", 7), event("a"))
+    shards = again.state.take_shards(0)
+    other = Digest().plus(hash_shards([key_bytes(one.key) for one in shards], b"".join(map(row_bytes, shards)), 0))
+    assert other != whole, "last and latest tell which came last"
+    assert folded(event("a"), event("b", 7)).rows() == rows
+
+
+def test_holes_are_counted() -> None:
+    fold = AuditFold(Journal(0, 1, FoldRules()), CODEC)
+    fold.fold(Message(3, event("a")))
+    fold.pass_over(6)
+    assert (fold.records, fold.holes, fold.next_offset) == (1, 5, 6)
+    assert list(fold.checksums[:3]) == [0, 0, 0]
+
+
+def test_what_expires_is_found_in_its_order_and_once() -> None:
+    state = AuditState()
+    first, second = Identity(True, "n", "first"), Identity(True, "n", "second")
+    state.remember(second, Awaited((Waiting("x", 1, 200),)))
+    state.remember(first, Awaited((Waiting("x", 0, 100),)))
+    state.remember(first, Awaited((Waiting("x", 0, 100), Waiting("y", 2, 300))))
+    assert [identity for identity, _ in state.expired(150)] == [first]
+    state.remember(first, Awaited((Waiting("y", 2, 300),)))
+    assert [identity for identity, _ in state.expired(250)] == [second]
+    assert [identity for identity, _ in state.expired(1_000)] == [first]
+    assert state.expired(1_000) == []
+
+
+def test_a_sample_is_of_whole_partitions() -> None:
+    assert audited_partitions(8, [5, 2, 2], 1.0, seed=1) == [2, 5]
+    assert audited_partitions(8, [], 1.0, seed=1) == list(range(8))
+    quarter = audited_partitions(8, [], 0.25, seed=1)
+    assert len(set(quarter)) == 2
+    assert len(audited_partitions(8, [], 0.0, seed=1)) == 1
+
+
+def test_cells_that_begin_like_a_formula_are_text() -> None:
+    for cell in ("=1", "+1", "-1", "@x", "\tx", "\rx"):
+        assert harmless(cell) == f"'{cell}"
+    assert harmless("a=1") == "a=1"

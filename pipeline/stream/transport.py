@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import aiokafka
@@ -131,9 +132,9 @@ class BatchConsumer(driver.Consumer):
     """One message per partition and fetch; its value is a RecordBatch, its offset the batch's last."""
 
     _thread: BatchConsumerThread
-    _sought: frozenset[TP] = frozenset()
-    """Partitions whose committed offset was read since they were assigned. Nothing is committed for others: batches of
-    an earlier generation may be acknowledged late, when the group is far beyond them, and no commit may go back."""
+    _group_stood_at: Mapping[TP, int] = MappingProxyType({})
+    """The committed offsets, read since the partitions were assigned. Nothing is committed for others, nor below:
+    batches of an earlier generation may be acknowledged, and its commits may fail, when the group is far beyond."""
 
     def _new_consumer_thread(self) -> BatchConsumerThread:
         return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -170,11 +171,11 @@ class BatchConsumer(driver.Consumer):
         )
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        self._sought = frozenset()
+        self._group_stood_at = {}
         await super().on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        self._sought = frozenset()
+        self._group_stood_at = {}
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def perform_seek(self) -> None:
@@ -182,7 +183,7 @@ class BatchConsumer(driver.Consumer):
         generation, assigned = app.consumer_generation_id, frozenset(self.assignment())
         await super().perform_seek()
         if app.consumer_generation_id == generation:
-            self._sought = assigned
+            self._group_stood_at = {tp: self._committed_offset[tp] or 0 for tp in assigned}
         if app.start_offsets is not None:
             for tp, offset in (await app.start_offsets(set(self.assignment()))).items():
                 await self.seek(tp, offset)
@@ -199,9 +200,8 @@ class BatchConsumer(driver.Consumer):
         return committed
 
     def _should_commit(self, tp: TP, offset: int) -> bool:
-        """Also what Faust takes for committed, because it has tried."""
-        committed = self._committed_offset[tp]
-        return committed is None or offset >= committed
+        """Also what Faust takes for committed, because it has tried; never less than the group had."""
+        return offset >= max(self._committed_offset[tp] or 0, self._group_stood_at[tp])
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Batches are contiguous by construction, so there is no gap to track."""
@@ -209,7 +209,7 @@ class BatchConsumer(driver.Consumer):
     def _new_offset(self, tp: TP) -> int | None:
         """One agent acknowledges the batches of a partition in order, so the last one covers all before it."""
         acked = self._acked[tp]
-        if not acked or tp not in self._sought:
+        if not acked or tp not in self._group_stood_at:
             return None
         last: int = max(acked)
         self._acked_index[tp].difference_update(acked)

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 
 from pipeline.codec.records import Codec
-from pipeline.errors import Refusal, Unavailable
+from pipeline.errors import Unavailable
 from pipeline.kafka.outlet import Outlet
 from pipeline.kafka.topics import Topics
 from pipeline.stream.batch import RecordBatch
@@ -87,10 +87,10 @@ class WorkerCore:
             await asyncio.sleep(0)
 
     async def _check_place(self, batch: RecordBatch) -> None:
-        """A batch that does not begin where the fold stands is read again after a rebalance, or of another journal."""
+        """A batch that does not begin where the fold stands is of before a rebalance, or of another journal."""
         partition = self.partitions.get(batch.partition)
         if partition is not None and batch.start != partition.next_offset:
-            await asyncio.to_thread(self.opening.topic)
+            await asyncio.to_thread(self.opening.check_place, batch.partition, partition.next_offset)
 
     def _fold(self, received: Received) -> None:
         batch = received.value
@@ -98,10 +98,7 @@ class WorkerCore:
         if partition is None:
             return  # revoked while the batch waited; the next owner reads it again
         if batch.start > partition.next_offset:
-            raise Refusal(
-                f"journal partition {batch.partition} went on at offset {batch.start}, but the fold stands at"
-                f" {partition.next_offset}: records were deleted in between. See `meterline topics check`"
-            )
+            return  # revoked, and back again from an earlier place, from which it is read again
         batch = batch.since(partition.next_offset)
         if batch.start == partition.next_offset and batch.next_offset > batch.start:
             partition.fold(batch)

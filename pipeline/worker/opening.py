@@ -72,6 +72,17 @@ class Opening:
         self._topic = topic
         return topic
 
+    def check_place(self, number: int, next_offset: int) -> None:
+        """Raise Refusal when a fold that stands at ``next_offset`` of a partition cannot go on with its journal."""
+        self.topic()
+        first, _ = self._cluster.offsets(self._journal, number)
+        if first > next_offset:
+            raise Refusal(
+                f"partition {number} of {self._journal} begins at offset {first} now, but the fold stands at"
+                f" {next_offset}: usage in between was deleted from the journal. Restore the topic, or start this"
+                " worker again with a snapshot store that reaches that far (METERLINE_SNAPSHOTS)"
+            )
+
     def journal_partitions(self) -> int:
         return (self._topic or self.topic()).partitions
 

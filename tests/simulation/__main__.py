@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 from tests.simulation.coverage import MUST_BE_REACHED
 from tests.simulation.plan import plan_of
-from tests.simulation.shrink import only, shrink
+from tests.simulation.shrink import Shrinking, only
 from tests.simulation.world import World
 
 PIECE = 50
@@ -25,10 +25,11 @@ COVERING = 2_000
 """As many seeds must reach everything there is to reach."""
 
 
-def command_of(seed: int, steps: list[int] | None = None) -> str:
+def command_of(seed: int, steps: list[int] | None = None, chance: int | None = None) -> str:
     """What repeats a run."""
     chosen = "" if steps is None else " --steps " + ",".join(map(str, steps))
-    return f"python -m tests.simulation --seed {seed}{chosen} --trace"
+    drawn = "" if chance in (None, seed) else f" --chance {chance}"
+    return f"python -m tests.simulation --seed {seed}{chosen}{drawn} --trace"
 
 
 def run_piece(first: int) -> tuple[list[tuple[int, str]], set[str]]:
@@ -71,25 +72,29 @@ def run_many(first: int, seeds: int, jobs: int) -> int:
         print(f"never reached: {', '.join(missing)}")
     if failures:
         seed = min(failures)[0]
-        print(f"\nThe first of them, shrunk: {command_of(seed, shrink(plan_of(seed)))}")
+        search = Shrinking(plan_of(seed))
+        search.shrink()
+        print(f"\nThe first of them, shrunk: {command_of(seed, search.kept, search.chance)}")
     return int(bool(failures) or (bool(missing) and done >= COVERING))
 
 
-def run_one(seed: int, steps: str | None, *, trace: bool, shrunk: bool) -> int:
-    plan = plan_of(seed)
-    if shrunk:
-        steps = ",".join(map(str, shrink(plan)))
+def run_one(asked: argparse.Namespace) -> int:
+    plan, steps, chance = plan_of(asked.seed), asked.steps, asked.chance
     numbers = list(range(len(plan.steps))) if steps is None else [int(number) for number in steps.split(",") if number]
-    world = World(only(plan, numbers))
+    if asked.shrink:
+        search = Shrinking(plan)
+        search.shrink()
+        numbers, chance = search.kept, search.chance
+    world = World(only(plan, numbers, chance))
     outcome = world.run()
     print(plan.shape)
     for number in numbers:
         print(f"{number:3} {plan.steps[number]}")
-    if trace:
+    if asked.trace:
         print("\n".join(outcome.trace.lines()))
     print(outcome.failure or "every invariant holds", f"(trace {outcome.trace.hash()})")
     if outcome.failure is not None:
-        print(command_of(seed, None if steps is None else numbers))
+        print(command_of(asked.seed, None if len(numbers) == len(plan.steps) else numbers, chance))
     return int(outcome.failure is not None)
 
 
@@ -97,6 +102,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--steps", help="only these steps of the seed's plan, by number")
+    parser.add_argument("--chance", type=int, help="other delays than the seed's own")
     parser.add_argument("--trace", action="store_true")
     parser.add_argument("--shrink", action="store_true")
     parser.add_argument("--first", type=int, default=0)
@@ -104,7 +110,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1)
     asked = parser.parse_args()
     if asked.seed is not None:
-        return run_one(asked.seed, asked.steps, trace=asked.trace, shrunk=asked.shrink)
+        return run_one(asked)
     return run_many(asked.first, asked.seeds, asked.jobs)
 
 

@@ -127,6 +127,8 @@ class Member:
         self._start_offset = start_offset
         self._random = self.broker.chance.of(f"member {host.name}")
         self._positions: dict[Place, int] = {}
+        self._group_stood_at: dict[Place, int] = {}
+        self._committing = asyncio.Lock()
         self._flow = False
         self._queues: dict[str, deque[Batch]] = {topic: deque() for topic, _ in coordinator.places}
         self._some: dict[str, asyncio.Event] = {topic: asyncio.Event() for topic in self._queues}
@@ -145,7 +147,9 @@ class Member:
             queue.clear()
         for place in revoked:
             self.acked.pop(place, None)
-        self.known_committed.clear()  # until the positions are sought again nothing is committed
+        self._group_stood_at = {}  # until the positions are sought again nothing is committed
+        for place in revoked:
+            self.known_committed.pop(place, None)
         self.generation, self.assignment = generation, places
         self.broker.trace.say(self.broker.loop.now, self.host.name, "assigned", generation, sorted(places))
         self._reassigned.set()
@@ -183,7 +187,8 @@ class Member:
                 continue
             await asyncio.sleep(0.005)
             for place in sorted(self.assignment):
-                self._positions[place] = self.known_committed[place] = self.coordinator.committed[place]
+                self._positions[place] = self._group_stood_at[place] = self.coordinator.committed[place]
+                self.known_committed[place] = self.coordinator.committed[place]
                 start = self._start_offset(place) if self._start_offset is not None else None
                 if start is not None:
                     self._positions[place] = start
@@ -262,10 +267,15 @@ class Member:
             await self.commit()
 
     async def commit(self) -> None:
+        async with self._committing:
+            await self._commit()
+
+    async def _commit(self) -> None:
+        """As ``pipeline.stream.transport.BatchConsumer`` and Faust below it do."""
         offsets = {}
-        for place in sorted(self.assignment & self.acked.keys() & self.known_committed.keys()):
+        for place in sorted(self.assignment & self.acked.keys() & self._group_stood_at.keys()):
             offset = max(self.acked.pop(place)) + 1
-            if offset >= self.known_committed[place]:
+            if offset >= max(self.known_committed.get(place, 0), self._group_stood_at[place]):
                 offsets[place] = offset
         if not offsets:
             return

@@ -65,6 +65,8 @@ class Plan(NamedTuple):
     seed: int
     shape: Shape
     steps: tuple[Step, ...]
+    chance: int
+    """The seed of all that is drawn while it runs: how long things take, what is lost."""
 
 
 def plan_of(seed: int) -> Plan:
@@ -87,7 +89,7 @@ def plan_of(seed: int) -> Plan:
         unsure=random.choice((0.0, 0.1)),
     )
     drawn = _Steps(random, shape)
-    return Plan(seed, shape, tuple(sorted(drawn.traffic() + drawn.faults(), key=lambda step: step.at)))
+    return Plan(seed, shape, tuple(sorted(drawn.traffic() + drawn.faults(), key=lambda step: step.at)), seed)
 
 
 class _Steps:
@@ -198,7 +200,7 @@ class _Steps:
             "database_unsure": random.choice((0, 2)) if self.shape.sinks else 0,
             "kill_sink": random.choice((0, 4)) if self.shape.sinks else 0,
             "freeze_sink": random.choice((0, 3)) if self.shape.sinks else 0,
-            "retention": random.choice((0, 0, 0, 0, 1)),
+            "retention": random.choice((0, 0, 0, 0, 2)),
         }
         if not any(kinds.values()):
             return []

@@ -84,7 +84,7 @@ class World:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.chance = Chance(plan.seed)
+        self.chance = Chance(plan.chance)
         self.trace = Trace()
         self.loop = SimLoop(self._delay)
         self.loop.at_effect = self._effect
@@ -158,7 +158,8 @@ class World:
 
     def refused(self, machine: Machine, why: str) -> None:
         if not self.truncated:
-            raise Violation(f"12 liveness: {machine.name} refuses, though nothing is wrong: {why}")
+            self.loop.failure = Violation(f"12 liveness: {machine.name} refuses, though nothing is wrong: {why}")
+            return
         self.trace.say(self.loop.now, machine.name, "refused")
         machine.refused = why
         machine.kill(None)
@@ -167,7 +168,7 @@ class World:
 
     def run(self) -> Outcome:
         """Take the steps, let the world heal, wait for rest, check."""
-        random.seed(self.plan.seed)  # the sink's back-off
+        random.seed(self.plan.chance)  # the sink's back-off
         logging.getLogger("meterline").setLevel(logging.CRITICAL)
         failure = None
         with _quick(self.plan.shape.by_columns), contextlib.closing(self.loop):
@@ -373,8 +374,11 @@ class World:
         self.database.unsure_until = self.loop.now + seconds
 
     def _do_retention(self, number: int, part: float) -> None:
-        log = self.broker.logs[self.topics.journal, number % self.plan.shape.partitions]
-        log.first = max(log.first, int(log.end * part))
+        """Records are deleted, up to a snapshot or up to anywhere."""
+        number %= self.plan.shape.partitions
+        log = self.broker.logs[self.topics.journal, number]
+        kept = [one.cursor for origin, ones in self.snapshots.of.items() for one in ones if origin.partition == number]
+        log.first = max(log.first, max(kept) if kept and part < 0.7 else int(log.end * part))
         log.records = [one for one in log.records if one.offset >= log.first]
         self.truncated = True
 

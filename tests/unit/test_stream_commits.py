@@ -60,3 +60,13 @@ def test_a_rebalance_during_the_seek_makes_it_worthless() -> None:
     consumer.note_done(PLACE, 20)
     asyncio.run(consumer.perform_seek())
     assert consumer.to_commit() == {}
+
+
+def test_a_commit_of_an_earlier_generation_that_failed_is_not_tried_again_in_the_next() -> None:
+    consumer = Consumer(group_stands_at=12)
+    asyncio.run(consumer.perform_seek())
+    consumer._committed_offset[PLACE] = 3  # Faust notes what it tried, whenever the answer comes
+    consumer.note_done(PLACE, 3)
+    assert consumer.to_commit() == {}
+    consumer.note_done(PLACE, 13)
+    assert consumer.to_commit() == {PLACE: 13}

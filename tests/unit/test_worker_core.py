@@ -35,8 +35,12 @@ class Opening:
     def topic(self) -> None:
         """All is as it was."""
 
+    def check_place(self, number: int, next_offset: int) -> None:
+        """Nothing was deleted."""
+
     def open(self, number: int, committed: int) -> Any:
-        return SimpleNamespace(cursor=self._cursors[number], silent_below=committed, records_held=0)
+        cursor = self._cursors[number]
+        return SimpleNamespace(cursor=cursor, next_offset=cursor, silent_below=committed, records_held=0)
 
 
 def test_a_store_that_is_older_than_the_groups_offset_takes_no_commit_back() -> None:
@@ -46,3 +50,21 @@ def test_a_store_that_is_older_than_the_groups_offset_takes_no_commit_back() -> 
     core = WorkerCore(CoreLimits(100, 100, 100), nothing, nothing, nothing, cursors, nothing)
     asyncio.run(core.take_over(group))
     assert group.done == {1: 9}
+
+
+def test_a_batch_of_before_a_rebalance_is_no_gap_in_the_journal() -> None:
+    """The partition left and came back, from its store, while the agent had a batch in its hands."""
+    stale = SimpleNamespace(value=SimpleNamespace(partition=0, start=9, next_offset=12))
+    cursors: Any = Opening({0: 3})
+    nothing: Any = None
+    core = WorkerCore(CoreLimits(100, 100, 100), nothing, nothing, nothing, cursors, nothing)
+
+    async def batches() -> Any:
+        yield stale
+
+    async def run() -> None:
+        await core.take_over(Group({0: 3}))
+        await core.fold_all(batches())
+
+    asyncio.run(run())
+    assert core.held == []

@@ -31,9 +31,14 @@ IN_CONTAINERS = os.environ.get("METERLINE_TEST_STACK") == "containers"
 collect_ignore = [] if IN_CONTAINERS else ["containers"]
 
 
-def pytest_report_header() -> str:
+def pytest_report_header() -> str | list[str]:
     if IN_CONTAINERS:
-        return "on containers: tests/containers, and every test that reaches Kafka or ClickHouse through `stack`"
+        from tests.containers.engine import what_is_shown
+
+        return [
+            "on containers: tests/containers, and all that reaches Kafka or ClickHouse through `stack`",
+            what_is_shown(),
+        ]
     return "without tests/containers, which need a container engine: `make test-containers` runs them"
 
 

@@ -67,3 +67,13 @@ def docker_cli(*arguments: str) -> str:
     ended = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, f"docker {' '.join(arguments)}: {ended.stdout}{ended.stderr}"
     return ended.stdout
+
+
+def what_is_shown() -> str:
+    """Which images these tests run on, and what that leaves out."""
+    names = {name: is_stand_in(name) for name in (kafka_image(), clickhouse_image())}
+    stand_ins = [name for name, stands_in in names.items() if stands_in]
+    if not stand_ins:
+        return "the official images of Kafka and ClickHouse"
+    left_out = ", without tests/containers/test_clickhouse_server.py" if names[clickhouse_image()] else ""
+    return f"stand-ins for {', '.join(stand_ins)}: what they cannot show is in infra/docker/README.md{left_out}"

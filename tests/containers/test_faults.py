@@ -30,6 +30,17 @@ SECRETS = "first:" + "0123456789abcdef" * 2
 SESSION_S = 6.0
 ELECTION_S = 30.0
 """More than a new leader takes: the broker's session, and the clients' looking for it, on a machine that is busy."""
+DISK_MB = 128
+FILL = """
+import os
+with open("/disk/ballast", "wb", buffering=0) as ballast:
+    try:
+        while True:
+            ballast.write(bytes(1 << 16))
+    except OSError:
+        pass
+"""
+"""Writes until nothing more fits on the disk."""
 
 
 @dataclasses.dataclass
@@ -245,3 +256,23 @@ def test_c1_a_broker_is_cut_off_from_the_other_two(field: Field) -> None:
         field.cluster.join(field.cluster.brokers[leader], f"kafka-{leader}")
         await_successes(ledger, 50)
     field.settle()
+
+
+def test_c10_every_disk_is_full(namespace: str, tmp_path: Path) -> None:
+    """No success that is not kept. When there is room again, everything acknowledged is there."""
+    with Cluster(disk_mb=DISK_MB) as cluster:
+        for field in standing(cluster, namespace, tmp_path):
+            with field.ledger as ledger:
+                await_successes(ledger)
+                for number in cluster.brokers:
+                    cluster.on_disk(number, FILL)
+                full = time.monotonic()
+                until(lambda full=full: ledger.statuses(full)[503] >= 2, "the gateway refuses", 60)
+                refused = time.monotonic()
+                until(lambda refused=refused: time.monotonic() > refused + 5, "5 s are over")
+                assert ledger.statuses(refused)[200] == 0
+                for number in cluster.brokers:
+                    cluster.on_disk(number, "import os; os.remove('/disk/ballast')")
+                cluster.heal()
+                await_successes(ledger, within_s=90)
+            field.settle()

@@ -62,7 +62,7 @@ def test_the_quickstart_of_the_readme_says_what_it_says_there(home: GatewayHome,
     script = tmp_path / "quickstart.py"
     script.write_text(code_of_readme())
     url = home.client().__dict__["_base_url"]
-    environ = home.environ | {"STRIPE_API_KEY": home.new_key(), "METERLINE_URL": url}
+    environ = home.environ | {"STRIPE_API_KEY": home.new_key(), "GATEWAY_URL": url}
     done = subprocess.run(
         [sys.executable, script], env=environ, capture_output=True, text=True, timeout=200, check=False, cwd=tmp_path
     )

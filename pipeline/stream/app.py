@@ -204,4 +204,7 @@ def run_app(app: BatchApp, on_start: Callable[[], Any] | None = None) -> None:
             _leave(app)
         raise
     except BaseException as error:  # the process's outermost frame: whatever comes here ends it
+        if app.begins_again:  # on the way out: the start is a recovery then, as after kill -9
+            log.warning("crashed while leaving", exc_info=error)
+            _leave(app)
         end_process(error)

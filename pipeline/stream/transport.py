@@ -92,7 +92,10 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
 async def _fetched_batches(
     fetcher: Any, partitions: set[TP], timeout_s: float, records_max: int
 ) -> dict[TP, RecordBatch]:
-    """aiokafka's ``Fetcher.fetched_records`` with a batch per partition in place of a list of records."""
+    """aiokafka's ``Fetcher.fetched_records`` with a batch per partition in place of a list of records.
+
+    What is taken out of ``_records`` here may have left it already: a stop or a rebalance clears it.
+    """
     deadline = time.monotonic() + timeout_s
     while True:
         if fetcher._subscriptions.reassignment_in_progress:
@@ -101,19 +104,19 @@ async def _fetched_batches(
         for tp in list(fetcher._records):
             if partitions and tp not in partitions:
                 if not fetcher._subscriptions.is_assigned(tp):
-                    del fetcher._records[tp]
+                    fetcher._records.pop(tp, None)
                 continue
             fetched = fetcher._records[tp]
             if type(fetched) is not FetchResult:
                 if batches:
                     return batches  # the error is raised by the next call
-                del fetcher._records[tp]
+                fetcher._records.pop(tp, None)
                 fetcher._notify(fetcher._wait_consume_future)
                 fetched.check_raise()
                 continue
             batch = drain(fetched, records_max)
             if not fetched.has_more():
-                del fetcher._records[tp]
+                fetcher._records.pop(tp, None)
                 fetcher._notify(fetcher._wait_consume_future)
             if batch is not None and batch.next_offset > batch.start:
                 batches[ensure_TP(tp)] = batch

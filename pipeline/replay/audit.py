@@ -51,7 +51,6 @@ class Standings(NamedTuple):
     """How far everything has come when an audit begins, by partition."""
 
     cursors: list[int]
-    journal_ends: list[int]
     summaries_ends: list[int]
 
 
@@ -143,7 +142,6 @@ def task_of(
         journal=Journal(number, journal.partitions, sources.rules),
         codec=sources.codec,
         cursor=standings.cursors[number],
-        journal_end=standings.journal_ends[number],
         summaries_end=standings.summaries_ends[number],
         images=sources.images,
         clickhouse=sources.clickhouse,
@@ -161,7 +159,7 @@ def standings_of(sources: AuditSources, partitions: Sequence[int], journal: Topi
     summaries = bounds_of(config, topics.summaries, journal.partitions)
     for number in partitions:
         _check_whole(topics.journal, number, journal_bounds[number], cursors[number])
-    return Standings(cursors, [one.end for one in journal_bounds], [one.end for one in summaries])
+    return Standings(cursors, [one.end for one in summaries])
 
 
 def _check_whole(topic: str, number: int, bounds: Bounds, cursor: int) -> None:

@@ -61,6 +61,9 @@ class PartitionFindings:
     records: int = 0
     offsets: int = 0
     holes: int = 0
+    """Offsets without a record that a reader of committed records sees."""
+    longest_hole: tuple[int, int] = (0, 0)
+    """(first offset, offsets)"""
     digest: Digest = dataclasses.field(default_factory=Digest)
     """Of all shards as of ``cursor``, recomputed."""
     cursor: int = 0
@@ -149,6 +152,7 @@ def as_object(findings: PartitionFindings) -> dict[str, Any]:
         "records": findings.records,
         "offsets": findings.offsets,
         "holes": findings.holes,
+        "longest_hole": {"first": findings.longest_hole[0], "offsets": findings.longest_hole[1]},
         "as_of": findings.cursor,
         "digest": str(findings.digest),
         "accounts": {

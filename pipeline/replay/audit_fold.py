@@ -69,6 +69,8 @@ class AuditFold:
         self.records = 0
         self.holes = 0
         """Offsets without a record: transaction markers and aborted records."""
+        self.longest_hole = (0, 0)
+        """(first offset, offsets) of the longest stretch of them."""
         self.values: defaultdict[str, int] = defaultdict(int)
         """What was read, before anything was decided: records, events, and their value in units of 10^-12."""
         self.checksums = array("I")
@@ -84,7 +86,7 @@ class AuditFold:
     def fold(self, message: Any) -> None:
         """The next record of the journal."""
         offset = message.offset()
-        self.holes += offset - self.next_offset
+        self.pass_over(offset)
         self.next_offset = offset + 1
         self.records += 1
         value = message.value()
@@ -133,8 +135,12 @@ class AuditFold:
 
     def pass_over(self, offset: int) -> None:
         """What lies in front of ``offset`` and was not folded is no record."""
-        self.holes += max(0, offset - self.next_offset)
-        self.next_offset = max(self.next_offset, offset)
+        size = offset - self.next_offset
+        if size > 0:
+            self.holes += size
+            if size > self.longest_hole[1]:
+                self.longest_hole = (self.next_offset, size)
+            self.next_offset = offset
 
     def rows(self) -> dict[bytes, bytes]:
         """Every shard as it stands now: key to packed row."""

@@ -177,7 +177,8 @@ def test_errors_in_clickhouse_are_named(settled: Audited) -> None:
         this = "version = {version:UInt64} AND shard = {shard:UInt32} AND customer = {customer:String}"
         unit = "reinterpret(reinterpret(sum, 'Int256') + 1, 'Decimal(76, 12)') AS sum"
         client.command(
-            f"INSERT INTO {table} SELECT * REPLACE ({unit}) FROM {table} FINAL WHERE {this}", parameters=where(digit)
+            f"INSERT INTO {table} SELECT * REPLACE ({unit}) FROM (SELECT * FROM {table} FINAL WHERE {this})",
+            parameters=where(digit),
         )
         place, partition, found = only_difference(settled)
         assert (place, partition) == (f"ClickHouse {table}", digit.shard)
@@ -185,7 +186,8 @@ def test_errors_in_clickhouse_are_named(settled: Audited) -> None:
         one_unit(found, "sum")
         back = "reinterpret(reinterpret(sum, 'Int256') - 1, 'Decimal(76, 12)') AS sum"
         client.command(
-            f"INSERT INTO {table} SELECT * REPLACE ({back}) FROM {table} FINAL WHERE {this}", parameters=where(digit)
+            f"INSERT INTO {table} SELECT * REPLACE ({back}) FROM (SELECT * FROM {table} FINAL WHERE {this})",
+            parameters=where(digit),
         )
         assert settled.audit()[0] == 0
 
@@ -196,7 +198,7 @@ def test_errors_in_clickhouse_are_named(settled: Audited) -> None:
         assert {"name": "version", "expected": str(gone.version), "found": ""} in found["numbers"]
 
         client.command(
-            f"INSERT INTO {table} SELECT * REPLACE ('nobody' AS customer) FROM {table} FINAL WHERE {this}",
+            f"INSERT INTO {table} SELECT * REPLACE ('nobody' AS customer) FROM (SELECT * FROM {table} FINAL WHERE {this})",
             parameters=where(taken_back),
         )
         _, report, _ = settled.audit()
@@ -204,7 +206,7 @@ def test_errors_in_clickhouse_are_named(settled: Audited) -> None:
         assert [one["what"] for one in added] == [shown(taken_back).replace(taken_back.key.customer, "nobody")]
 
         client.command(
-            f"INSERT INTO {table} SELECT * REPLACE (1000 AS shard) FROM {table} FINAL WHERE {this}",
+            f"INSERT INTO {table} SELECT * REPLACE (1000 AS shard) FROM (SELECT * FROM {table} FINAL WHERE {this})",
             parameters=where(taken_back),
         )
         _, report, said = settled.audit()

@@ -61,6 +61,9 @@ lock: $(INSTALLED)  ## choose versions anew and write the lock files
 	@printf "hatchling==1.27.0\neditables\n" | $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --upgrade --extra local --extra demo --extra test \
 		--output-file requirements.lock pyproject.toml -
+	@printf "hatchling==1.27.0\neditables\n" | $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --extra demo --constraint requirements.lock --no-emit-package pandas \
+		--output-file infra/docker/requirements.lock pyproject.toml -
 	@echo uv | $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --upgrade --output-file requirements-uv.lock -
 

@@ -56,10 +56,10 @@ class _Member:
             )
 
     def listens(self) -> bool:
-        """Whether it catches SIGUSR1 yet, which would otherwise end it."""
+        """Whether it catches SIGHUP yet, which would otherwise end it."""
         status = Path(f"/proc/{self.run.pid}/status").read_text()
         caught = int(status.partition("SigCgt:")[2].split()[0], 16)
-        return bool(caught >> (signal.SIGUSR1 - 1) & 1)
+        return bool(caught >> (signal.SIGHUP - 1) & 1)
 
     def tend(self) -> None:
         now_s = time.monotonic()
@@ -168,7 +168,7 @@ class Crew:
                 asked_s = now_s
                 for member in self._members[: self.size]:
                     if member.run.poll() is None and member.listens():
-                        member.run.send_signal(signal.SIGUSR1)
+                        member.run.send_signal(signal.SIGHUP)
             self.tend()
             time.sleep(0.1)
         return True

@@ -105,7 +105,8 @@ class Worker:
         app.task(task_of(self.core.watch_journal))
         if self.core.stores.snapshots_kept:
             app.task(task_of(self.core.snapshot_forever))
-            asyncio.get_event_loop().add_signal_handler(signal.SIGUSR1, self.core.snapshot_due.set)
+            if not self.settings.acting:  # whoever switches over wants it; SIGUSR1 and 2 are Faust's
+                asyncio.get_event_loop().add_signal_handler(signal.SIGHUP, self.core.snapshot_due.set)
         app.on_rebalance_complete.connect(self._take_over, weak=False)
         app.on_before_shutdown.connect(self._flush_last, weak=False)
         app.start_offsets = self._start_offsets

@@ -12,7 +12,6 @@ from pipeline.codec.schemas import newest
 from pipeline.sink import catalog
 from pipeline.sink.rows import SCHEMAS
 
-
 CREATE_TABLE = r"CREATE (?:TABLE IF NOT EXISTS|OR REPLACE TABLE) "
 
 

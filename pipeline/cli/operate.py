@@ -226,6 +226,7 @@ class TopicName(enum.StrEnum):
     SUMMARIES = "summaries"
     DISPOSITIONS = "dispositions"
     CATALOG = "catalog"
+    CORE_EVENTS = "core-events"
     DEAD_LETTERS = "dead-letters"
 
 

@@ -6,7 +6,9 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from pipeline.codec.catalog import record_of
 from pipeline.codec.records import Codec
+from pipeline.domain.catalog import CatalogObject
 from pipeline.domain.times import timestamp_text
 from pipeline.domain.values import value_text
 from pipeline.errors import UndecodableRecord
@@ -16,6 +18,7 @@ Decoded = dict[str, Any]
 """Fields by name: times as RFC 3339 text, values as exact decimal text, dimensions as an object."""
 
 _VALUES = frozenset({"value", "sum", "min", "max"})
+_MOMENTS = frozenset({"created", "updated", "deactivated_at", "expires_at", "revoked_at"})
 
 
 def decoder(topic: str, codec: Codec) -> Callable[[Record], Decoded]:
@@ -25,6 +28,8 @@ def decoder(topic: str, codec: Codec) -> Callable[[Record], Decoded]:
         "adjustments": codec.decode_adjustment,
         "summaries": codec.decode_shard,
         "dispositions": codec.decode_disposition,
+        "catalog": codec.decode_catalog,
+        "core-events": codec.decode_core_event,
     }.get(topic)
 
     def decoded(record: Record) -> Decoded:
@@ -34,6 +39,8 @@ def decoder(topic: str, codec: Codec) -> Callable[[Record], Decoded]:
             content = decode(record.value)
         except UndecodableRecord as error:
             return {"undecodable": error.reason, **_as_it_came(record)}
+        if isinstance(content, CatalogObject):
+            return _catalog_record(content)
         return {"record": type(content).__name__, **_plain(content)}
 
     return decoded
@@ -86,6 +93,13 @@ def _plain(content: Any) -> Decoded:
         else:
             plain[name] = said
     return plain
+
+
+def _catalog_record(one: CatalogObject) -> Decoded:
+    """Whether it stands is not said here: that depends on all records before it. A key's hash is nobody's to see."""
+    name, fields = record_of(one)
+    moments = {moment: timestamp_text(fields[moment]) for moment in _MOMENTS & fields.keys() if fields[moment]}
+    return {"record": name, **{field: said for field, said in {**fields, **moments}.items() if field != "hash"}}
 
 
 def _as_it_came(record: Record) -> Decoded:

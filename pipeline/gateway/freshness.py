@@ -91,6 +91,7 @@ class Freshness:
         self._covered: Covered | None = None
         self._oldest: dict[int, _Read] = {}
         self._task: asyncio.Task[None] | None = None
+        self._under_way: asyncio.Future[None] | None = None
         self.partitions: int | None = None
         """Of the journal; None while it is not known."""
 
@@ -102,6 +103,8 @@ class Freshness:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+        if self._under_way is not None:  # a connection that is in use cannot be closed
+            await asyncio.wait([self._under_way])
         if self._reader is not None:
             self._reader.close()
 
@@ -134,7 +137,8 @@ class Freshness:
         said = ""
         while True:
             try:
-                await asyncio.to_thread(self._look)
+                self._under_way = asyncio.ensure_future(asyncio.to_thread(self._look))
+                await asyncio.shield(self._under_way)
                 said = ""
             except Exception as error:
                 if str(error) != said:

@@ -195,6 +195,17 @@ def test_the_other_mode_sees_no_adjustment(home: GatewayHome, sdk) -> None:
         sdk.raw_request("get", "/v2/billing/meter_event_adjustments", page="zzz")
 
 
+@pytest.mark.parametrize(
+    "text", ["%00", "%ff", "%ed%a0%80", "a%0Ab%09c", "%5CN", "%27%29%20OR%201=1%20--", "%7Bx:Identifier%7D"]
+)
+def test_s14_hostile_ids_are_absent(home: GatewayHome, text: str) -> None:
+    with home.client(home.new_key()) as client:
+        assert client.get(f"/v2/billing/meter_event_adjustments/{text}").status in (400, 404)
+        assert client.get(f"/meterline/v1/meters/{text}/usage?start_time=0&end_time=60").status in (400, 404)
+        assert client.get(f"/v2/billing/meter_event_adjustments?event_name={text}").status in (200, 400)
+        assert client.get(f"/v2/billing/meter_event_adjustments?page={text}").status == 400
+
+
 def test_freshness_and_explanation(home: GatewayHome, sdk) -> None:
     usage = Usage(home, sdk)
     usage.send(1, 2)

@@ -93,6 +93,11 @@ def eventually(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.1)
 
 
+def _is_answered(asked: urllib.request.Request) -> bool:
+    with urllib.request.urlopen(asked, timeout=30) as answer:
+        return answer.status == 200
+
+
 @pytest.fixture(scope="module")
 def person(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
     """Has a stack with two workers, whose deployment takes old events."""
@@ -121,6 +126,9 @@ def test_up_leaves_a_stack_that_meters(person: Person) -> None:
     assert all(row["pid"] and row["uptime_s"] > 0 for row in found["programs"])
     assert set(found["lag"]) == {"worker", "sink"}
     assert "ready" in person.gets("status")
+    key = person.gets("keys", "create").strip()
+    asked = urllib.request.Request(f"{found['gateway']}/v1/billing/meters", headers={"Authorization": f"Bearer {key}"})
+    eventually(lambda: _is_answered(asked), "the gateway knows the key")
 
 
 def test_it_outlives_its_terminal(person: Person) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import enum
 import json
 import time
@@ -162,6 +161,8 @@ def revoke(
 
 def _with_catalog(settings: Any, act: Callable[[CatalogMemory], Awaitable[T]]) -> T:
     """What ``act`` returns, with a catalog that was read to its end."""
+    import asyncio
+
     from pipeline.gateway.catalog import Conflict
 
     async def session() -> T:

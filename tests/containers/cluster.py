@@ -205,7 +205,7 @@ class Cluster:
 
     def await_whole(self) -> None:
         """Wait until every broker serves and every replica is in sync."""
-        until(self._is_whole, "three brokers, every replica in sync", 120)
+        until(self._is_whole, "three brokers, every replica in sync", 180)
 
     def _is_whole(self) -> bool:
         try:

@@ -10,13 +10,14 @@ import typer
 
 from pipeline import wiring
 from pipeline.clickhouse.windows import Unit, moment_text
-from pipeline.errors import UsageError
+from pipeline.errors import Unavailable, UsageError
 
 if TYPE_CHECKING:
     from rich.status import Status
 
     from pipeline.clickhouse.queries import MisalignedTime
     from pipeline.clickhouse.summaries import Summary
+    from pipeline.settings import Settings
 
 
 class AnswerFormat(enum.StrEnum):
@@ -241,10 +242,27 @@ def migrate() -> None:
     """
     from pipeline.clickhouse.migrations import migrate as apply
 
-    server = wiring.clickhouse(wiring.load_settings())
-    applied = 0
+    settings = wiring.load_settings()
+    server = wiring.clickhouse(settings)
+    applied = []
     for migration in apply(server):
-        applied += 1
+        applied.append(migration.number)
         typer.echo(f"applied {migration.number:03d} {migration.name}")
     if not applied:
         typer.echo(f"database {server.database} is up to date")
+    if 1 in applied:
+        _show_live(settings)
+
+
+def _show_live(settings: Settings) -> None:
+    """A new database shows generation 1; it may be an old namespace's, in which another one is live."""
+    try:
+        wiring.await_kafka(settings)
+        ground = wiring.ground(settings)
+        live = ground.ledger.read().live
+    except Unavailable:
+        return  # then nobody can write here either; what fills the tables again comes by `meterline rebuild`
+    if live.number != 1:
+        ground.restore_tables(live)
+        ground.show(live)
+        typer.echo(f"showing generation {live.number}; `meterline rebuild --tables` fills it")

@@ -40,12 +40,14 @@ class Ground:
 
     def restore_tables(self, live: Generation) -> None:
         """Whoever lost the database, or tables in it, gets them back, empty."""
-        if self.shown() is None:
+        lost = self.shown() is None
+        if lost:
             list(migrate(self.server))
-            self.show(live)
         with translated(self.server), connect(self.server) as client:
             sql.create_shared_tables(client)
             sql.create_tables(client, live.number, live.journal)
+        if lost:
+            self.show(live)
 
     def known(self, fold: str) -> Generations:
         """What stands, with the rules of the first generation written down: ``fold`` where nobody has folded yet.
@@ -102,6 +104,8 @@ class Ground:
         if one is None or number == found.live.number:
             why = "it is live: `meterline rebuild` makes another" if one else "`meterline generations list` shows all"
             raise Refusal(f"generation {number} cannot be dropped: {why}")
+        if number == self.shown():
+            raise Refusal(f"generation {number} is what the views show: `meterline rebuild` shows the live one first")
         topics = self.topics(one)
         own = [topics.name(row) for row in TABLE if row.belongs_to == "generation"]
         groups = (topics.worker_group, topics.sink_group)

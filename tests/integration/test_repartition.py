@@ -18,6 +18,7 @@ from pipeline.kafka import fence
 from pipeline.kafka.client import MeterlineProducer
 from pipeline.kafka.topics import Topics
 from tests.conftest import Stack
+from tests.gateways import GatewayHome
 from tests.oracle import read_topic, specified
 from tests.rebuilding import Site, site
 from tests.sinks import stored
@@ -138,6 +139,34 @@ def refused(stack: Stack, topic: str) -> bool:
     producer.produce(topic, bytes(200), b"k", on_delivery=lambda error, _: said.append(error))
     producer.flush(30)
     return said[0] is not None and said[0].code() == KafkaError.MSG_SIZE_TOO_LARGE
+
+
+def test_a_gateways_clients_see_a_pause_and_nothing_else(stack: Stack, namespace: str, home: Path) -> None:
+    """The official SDK with its own retries, one event after the other; a cancellation in the middle."""
+    with site(stack, namespace, home) as place, GatewayHome(stack, namespace, home / "g", partitions=3) as gateways:
+        gateway = gateways.start()
+        client = gateways.stripe_client(gateways.new_key(livemode=True), gateway, max_network_retries=5)
+        client.v1.billing.meters.create(
+            {"display_name": "x", "event_name": MOVING, "default_aggregation": {"formula": "sum"}}
+        )
+        run = place.command(*repartition(place, 4))
+        sent = taken_back = 0
+        while run.run.poll() is None:
+            payload = {"stripe_customer_id": f"c{sent % 5}", "value": "1"}
+            client.v2.billing.meter_events.create({"event_name": MOVING, "identifier": f"g{sent}", "payload": payload})
+            if sent % TAKEN_BACK_EVERY == 0:
+                client.v2.billing.meter_event_adjustments.create(
+                    {"event_name": MOVING, "type": "cancel", "cancel": {"identifier": f"g{sent}"}}
+                )
+                taken_back += 1
+            sent += 1
+            time.sleep(0.02)
+        assert run.end() == 0, run.said
+        place.deployment.partitions = 4
+        assert_exact(place, 4)
+        sql = "SELECT sum(count), sum(sum) FROM summary_shards WHERE event_name = {name:String}"
+        ((events, total),) = place.client.query(sql, parameters={"name": MOVING}).result_rows
+        assert (events, total) == (sent - taken_back, sent - taken_back)
 
 
 def test_killed_at_every_step_it_goes_on(stack: Stack, namespace: str, home: Path) -> None:

@@ -115,7 +115,7 @@ def test_another_codes_fold_is_refused() -> None:
 
 
 def test_the_sql_of_a_generation_is_that_of_the_first_under_another_number() -> None:
-    text = "\n".join(_statements(7))
+    text = "\n".join(_statements(7, 1))
     assert "CREATE TABLE IF NOT EXISTS summary_shards_g7\n" in text
     assert "CREATE TABLE IF NOT EXISTS dispositions_g7\n" in text
     assert "CREATE OR REPLACE VIEW summary_shards AS SELECT * FROM summary_shards_g7 FINAL" in text

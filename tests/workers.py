@@ -230,7 +230,9 @@ class Deployment:
         try:
             found = self._client.describe_consumer_groups([group], request_timeout=10)[group].result(15)
         except KafkaException:
-            return 0  # its coordinator is moving
+            # Its coordinator is moving, and a client goes on asking the one that it knows.
+            self._client = AdminClient({"bootstrap.servers": self.kafka, "log_level": 0})
+            return 0
         return len(found.members) if found.state == ConsumerGroupState.STABLE else 0
 
     def await_progress(self, records: int = 20) -> None:

@@ -159,7 +159,15 @@ class Cluster:
         """A process of our image: ``worker`` or ``gateway``. ``environ``: settings by the second part of their name."""
         mine = {"METERLINE_KAFKA": INSIDE_SERVERS} | {f"METERLINE_{key}": text for key, text in environ.items()}
         return self._run(
-            name, engine.own_image(), [command], mine, read_only=True, tmpfs={"/tmp": "mode=1777"}, cap_drop=["ALL"]
+            name,
+            engine.own_image(),
+            [command],
+            mine,
+            read_only=True,
+            tmpfs={"/tmp": "mode=1777"},
+            cap_drop=["ALL"],
+            # What cannot be sure ends itself; that it is started again is a supervisor's part.
+            restart_policy={"Name": "on-failure"},
         )
 
     def gateway(self, name: str, **environ: str) -> tuple[Container, str]:

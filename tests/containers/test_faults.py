@@ -61,9 +61,13 @@ class Field:
 
     def settle(self) -> None:
         """The end of every scenario."""
-        self.cluster.heal()
-        self.deployment.await_members(len(self.workers))
-        world = self.deployment.assert_as_specified()
+        try:
+            self.cluster.heal()
+            self.deployment.await_members(len(self.workers))
+            world = self.deployment.assert_as_specified()
+        except BaseException:
+            self.cluster.show_logs()
+            raise
         self.ledger.assert_kept(self.cluster.servers, self.deployment.topics, world)
 
 

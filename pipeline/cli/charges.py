@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import enum
 import json
 import sys
@@ -76,6 +75,8 @@ def _moment(option: str, text: str) -> int:
 
 
 def _charged(settings: Settings, plan_id: str, given: dict[str, Any], *, livemode: bool) -> dict[str, Any]:
+    import asyncio
+
     from pipeline.clickhouse.connection import connect, translated
     from pipeline.clickhouse.summaries import few_summaries
     from pipeline.gateway.charges import asked_of, charges_body, cycles_of, usage_question, usages_of

@@ -12,7 +12,6 @@ from fractions import Fraction
 
 import pytest
 import stripe
-from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from pipeline import wiring
@@ -23,6 +22,7 @@ from pipeline.domain.partitioning import partition_of
 from pipeline.gateway.keys import KeyRing
 from pipeline.gateway.reports import ERROR_REPORT, NO_METER_FOUND
 from pipeline.gateway.tokens import LIFE_MS, Tokens
+from pipeline.kafka.asking import admin_client
 from pipeline.kafka.generations import GenerationLedger
 from pipeline.kafka.reading import read
 from pipeline.kafka.topics import topics_of_generation
@@ -593,7 +593,7 @@ def test_events_go_to_the_journal_of_the_live_generation(home):
         ledger = GenerationLedger(kafka, own.settings.namespace, CODEC)
         new = ledger.append(2, "building", 2, 3, FoldRules(max_past_ms=2 * DAY_S * 1000).version).building
         topic = topics_of_generation(own.settings.namespace, new).journal
-        AdminClient(kafka).create_topics([NewTopic(topic, 3, 1)])[topic].result(30)
+        admin_client(kafka).create_topics([NewTopic(topic, 3, 1)])[topic].result(30)
         sdk.v1.billing.meter_events.create(event(moved, "1", identifier="before"))
         ledger.append(2, "live", 2, 3, new.fold)
 

@@ -62,7 +62,6 @@ def rebuild(
       meterline rebuild --tables
     """
     from pipeline.replay import rebuild as steps
-    from pipeline.replay.tables import log_is_lost
 
     settings = wiring.load_settings()
     wiring.await_kafka(settings)
@@ -81,8 +80,8 @@ def rebuild(
         with crew_of(one) as crew:
             steps.build(ground, one, crew, watch)
     clear(settings)
-    if settings.event_log and log_is_lost(ground):
-        _fill_tables(settings, watch)  # the log of events belongs to no generation, so it was not built
+    if ground.filling_wanted():
+        _fill_tables(settings, watch)  # what belongs to no generation was not built: the log of events
     typer.echo(f"generation {one.number} is live")
 
 

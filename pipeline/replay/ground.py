@@ -12,9 +12,11 @@ from pipeline.clickhouse.migrations import migrate
 from pipeline.domain.generations import BUILDING, DROPPED, LIVE, Generation, Generations
 from pipeline.errors import Refusal
 from pipeline.kafka import admin, fence
+from pipeline.kafka.asking import admin_client, topics_of
 from pipeline.kafka.generations import GenerationLedger
-from pipeline.kafka.offsets import committed_with_notes
+from pipeline.kafka.offsets import committed, committed_with_notes
 from pipeline.kafka.reading import partitions_of
+from pipeline.kafka.start_offsets import commit_start_offsets
 from pipeline.kafka.topics import GENERATIONS, TABLE, Topics, topics_of_generation
 
 
@@ -42,12 +44,32 @@ class Ground:
         """Whoever lost the database, or tables in it, gets them back, empty."""
         lost = self.shown() is None
         if lost:
+            self.want_filled(live)  # first: killed after the next step, nobody would know any more
             list(migrate(self.server))
         with translated(self.server), connect(self.server) as client:
             sql.create_shared_tables(client)
             sql.create_tables(client, live.number, live.journal)
         if lost:
             self.show(live)
+
+    @property
+    def filling_group(self) -> str:
+        """The consumer group that fills the tables from the topics' start; it is there while that is to be done."""
+        return f"{Topics(self.namespace).sink_group}-tables"
+
+    def want_filled(self, live: Generation) -> None:
+        """Put that group to the start of every topic that belongs to no generation, and to those of this one."""
+        names = self.topics(live)
+        present = topics_of(admin_client(self.kafka))
+        wanted = (names.summaries, names.dispositions, names.adjustments, names.catalog, names.journal)
+        places = [(topic, number) for topic in wanted if topic in present for number in present[topic].partitions]
+        admin.delete(self.kafka, (), [self.filling_group])
+        commit_start_offsets(admin_client(self.kafka), self.filling_group, places)
+
+    def filling_wanted(self) -> bool:
+        """Whether the tables were lost and nobody has filled them since."""
+        journal = self.topics(self.ledger.read().live).journal
+        return bool(committed(self.kafka, self.filling_group, [(journal, 0)]))
 
     def known(self, fold: str) -> Generations:
         """What stands, with the rules of the first generation written down: ``fold`` where nobody has folded yet.

@@ -9,14 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from pipeline.clickhouse import tables
-from pipeline.clickhouse.connection import connect, translated
 from pipeline.domain.generations import Generation
 from pipeline.kafka import admin
-from pipeline.kafka.asking import admin_client
 from pipeline.kafka.lag import LagReader
-from pipeline.kafka.reading import partitions_of
-from pipeline.kafka.start_offsets import commit_start_offsets
 from pipeline.replay.coverage import LOOK_EVERY_S
 from pipeline.replay.crew import Crew
 from pipeline.replay.ground import Ground
@@ -36,10 +31,8 @@ def fill(ground: Ground, muster: Muster, watch: Watch, *, event_log: bool) -> No
     names = ground.topics(one)
     topics = [names.summaries, names.dispositions, names.adjustments, names.catalog]
     topics += [names.journal] if event_log else []
-    group = f"{names.sink_group}-tables"
-    admin.delete(ground.kafka, (), [group])
-    places = [(topic, number) for topic in topics for number in partitions_of(ground.kafka, topic)]
-    commit_start_offsets(admin_client(ground.kafka), group, places)
+    group = ground.filling_group
+    ground.want_filled(one)
     reader = LagReader(ground.kafka)
     with muster(one, group) as crew, watch.step("into ClickHouse", measured=True) as tell:
         goal = sum(lag.appended for lag in reader.lag(group, topics).values())
@@ -50,9 +43,3 @@ def fill(ground: Ground, muster: Muster, watch: Watch, *, event_log: bool) -> No
             tell(min(done, goal), goal, "")
             time.sleep(LOOK_EVERY_S)
     admin.delete(ground.kafka, (), [group])
-
-
-def log_is_lost(ground: Ground) -> bool:
-    """Whether the event log is empty."""
-    with translated(ground.server), connect(ground.server) as client:
-        return int(str(client.command(f"SELECT count() FROM {tables.JOURNALED[0]}"))) == 0

@@ -15,7 +15,7 @@ from benchmarks.workload import CENT, EVENT_NAME, MINUTE_MS
 from pipeline.clickhouse.connection import connect
 from pipeline.clickhouse.explanation import explain
 from pipeline.clickhouse.explanation_number import explain_number, number_query
-from pipeline.clickhouse.tables import derived
+from pipeline.clickhouse.tables import derived, table_of
 
 _START_MS, _END_MS = 1_772_323_200_000, 1_775_001_600_000
 """March 2026, UTC."""
@@ -26,7 +26,7 @@ _UNTIMED = 2
 _ONE_EVENT, _ONE_NUMBER = at_most(1_000.0), at_most(5_000.0)
 
 _LOG = f"""
-INSERT INTO meter_events
+INSERT INTO {table_of("meter_events")}
 SELECT
     number % {PARTITIONS}, intDiv(number, {PARTITIONS}), moment, concat('e-', toString(number)), '{EVENT_NAME}',
     concat('cus_', toString(number % {{customers:UInt32}})),

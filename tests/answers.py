@@ -83,7 +83,7 @@ def check_answer(method: str, url: str, status: int, headers: Mapping[str, str],
     said = f"{method} {url}: {status} {content[:2000]!r}"
     assert re.fullmatch(r"req_\w+", headers.get("request-id", "")), f"no Request-Id: {said}"
     assert status < 500 or status == 503, said
-    if not headers.get("content-type", "").startswith("application/json"):
+    if method == "HEAD" or not headers.get("content-type", "").startswith("application/json"):
         return
     body = json.loads(content)
     path = urlsplit(url).path
@@ -149,7 +149,7 @@ class Client:
             method, url, headers={**auth, **(headers or {})}, timeout=ANSWER_WITHIN_S, allow_redirects=False, **rest
         )
         check_answer(method, url, got.status_code, got.headers, got.content)
-        is_json = got.headers.get("content-type", "").startswith("application/json")
+        is_json = method != "HEAD" and got.headers.get("content-type", "").startswith("application/json")
         body = json.loads(got.content, parse_float=Decimal) if is_json else None
         return Answer(got.status_code, got.headers, got.content, body)
 

@@ -150,6 +150,8 @@ class Endpoint:
             if problem.status != 401 or problem.code == SESSION_EXPIRED:
                 raise
             prefix = credential_of(authorization)[:_PREFIX_CHARS]
+            if not prefix:
+                raise  # who sends no key guesses none
             raise self._failures.failed(_address(scope), prefix, problem) from None
 
 

@@ -263,3 +263,33 @@ def test_two_gateways_share_the_work(stack: Stack, namespace: str, home: Path):
             clients[1].v1.products.create({"name": f"P{number}"})
         named = lambda: {json.loads(one.body)["data"]["object"]["name"] for one in receiver.deliveries}  # noqa: E731
         until(lambda: len(named()) == 9, "the other goes on")
+
+
+def test_a_bad_event_in_a_stream_comes_back_as_a_webhook(stack: Stack, namespace: str, home: Path):
+    """The whole way: session, stream, report, webhook, and its data fetched, all with the official SDK."""
+    with Receiver() as receiver:
+        webhooks = f"{receiver.url} {SECRET} v1.billing.meter.*"
+        with GatewayHome(stack, namespace, home, WEBHOOKS=webhooks) as place:
+            place.start()
+            client = place.stripe_client(place.new_key())
+            asked = {"display_name": "M", "event_name": "m", "default_aggregation": {"formula": "sum"}}
+            meter = client.v1.billing.meters.create(asked)
+            token = client.v2.billing.meter_event_session.create().authentication_token
+            stream = place.stripe_client(token)
+            sent = [
+                {"event_name": "m", "payload": {"stripe_customer_id": "cus_1", "value": "1"}},
+                {"event_name": "m", "payload": {"value": "1"}},
+                {"event_name": "nobody_reads_this", "payload": {"stripe_customer_id": "cus_1", "value": "1"}},
+            ]
+            assert stream.v2.billing.meter_event_stream.create({"events": sent}) is None
+            until(lambda: len(receiver.deliveries) == 2, "both reports come")
+            found = {}
+            for one in receiver.deliveries:
+                note = client.parse_event_notification(one.body, one.headers["Stripe-Signature"], SECRET)
+                found[note.type] = note.fetch_event()
+            report = found[REPORT]
+            assert report.data.reason.error_count == 1
+            assert [one.code for one in report.data.reason.error_types] == ["meter_event_no_customer_defined"]
+            assert report.related_object.id == meter.id
+            absent = found["v1.billing.meter.no_meter_found"]
+            assert [one.code for one in absent.data.reason.error_types] == ["no_meter"]

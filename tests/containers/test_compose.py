@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.errors import Unavailable
+from pipeline.kafka.lag import LagReader
+from pipeline.kafka.topics import Topics
 from tests.containers import engine
 from tests.containers.compose import Compose
 from tests.containers.pair import serves
@@ -27,6 +30,16 @@ def state(container: str) -> dict[str, object]:
 def healthy(container: str) -> bool:
     health = state(container).get("Health")
     return isinstance(health, dict) and health["Status"] == "healthy"
+
+
+def published(compose: Compose) -> int:
+    """Records in the journal."""
+    config = {"bootstrap.servers": f"127.0.0.1:{compose.kafka_port}", "log_level": 0}
+    journal = Topics("meterline").journal
+    try:
+        return LagReader(config).lag("nobody", [journal])[journal].appended
+    except Unavailable:
+        return 0
 
 
 @pytest.fixture(scope="module")
@@ -53,17 +66,15 @@ def test_the_demo_comes_out_exactly_while_containers_are_killed(up: tuple[Compos
     demo = compose.start_cli(tmp_path / "demo.log", "demo", "--flights", str(FLIGHTS))
     killed = []
     try:
-        until(
-            lambda: "✓ adding up" in (tmp_path / "demo.log").read_text() or demo.poll() is not None, "the demo begins"
-        )
-        for service in ("worker", "sink", "worker", "clickhouse", "kafka", "worker", "sink"):
-            time.sleep(2.0)  # as good a moment as any: a kill has no condition to wait for
+        until(lambda: published(compose) > 100 or demo.poll() is not None, "the demo publishes")
+        for service in ("worker", "sink", "clickhouse", "worker", "kafka", "worker", "sink"):
             if demo.poll() is not None:
                 break
             victim = random_.choice(compose.containers(service))
             engine.docker_cli("kill", victim)
             engine.docker_cli("start", victim)  # docker's restart policy takes a kill by hand for a wish
             killed.append(service)
+            time.sleep(1.5)  # as good a moment as any for the next: there is no condition to wait for
         assert demo.wait(400) == 0, (tmp_path / "demo.log").read_text()[-3000:]
     finally:
         demo.kill()

@@ -22,11 +22,12 @@ ORDER BY partition, offset
 LIMIT 1
 """
 
-PAGE_SQL = f"""{_SENT}
-WHERE livemode = {{livemode:Bool}} AND ({{event_name:String}} = '' OR event_name = {{event_name:String}})
-    AND (toUnixTimestamp64Milli(appended_at), id) < ({{before_ms:Int64}}, {{before_id:String}})
-ORDER BY appended_at DESC, id DESC
-LIMIT 1 BY id
+# Of an adjustment that was sent again, the first copy: before anything else, so that it is on one page.
+PAGE_SQL = f"""{_SENT.replace("FROM adjustments", "")}
+FROM (SELECT * FROM adjustments WHERE livemode = {{livemode:Bool}} ORDER BY id, partition, offset LIMIT 1 BY id)
+WHERE ({{event_name:String}} = '' OR event_name = {{event_name:String}})
+    AND (appended_at_ms, id) < ({{before_ms:Int64}}, {{before_id:String}})
+ORDER BY appended_at_ms DESC, id DESC
 LIMIT {{limit:UInt64}}
 """
 

@@ -34,7 +34,7 @@ def health(
     """Tell whether the part that runs here makes progress.
 
     A worker or sink is well when it is a member of its group and either has
-    done everything or has done something since the last look. Its looks are
+    done everything or has done something since the last look; its looks are
     remembered in the directory for temporary files. A gateway is well when it
     is ready. Exit code 0: well; 1: not, and a line says why.
 
@@ -68,9 +68,9 @@ class _Looks:
         self._path = path
 
     def stuck_at(self, now: Progress) -> bool:
-        """Whether nothing moved since the last look though records wait; remembers this look."""
+        """Whether records waited at the last look, wait now, and none was done between; remembers this look."""
         before = self._read()
-        look: dict[str, Any] = {"partitions": list(now.partitions), "done": now.done}
+        look: dict[str, Any] = {"partitions": list(now.partitions), "done": now.done, "waiting": now.behind > 0}
         self._path.write_text(json.dumps(look))
         return now.behind > 0 and before == look
 

@@ -45,6 +45,7 @@ class _Member:
     def _start(self) -> subprocess.Popen[bytes]:
         self.since_s = time.monotonic()
         with self.log.open("ab") as log:
+            self.said_before = log.tell()
             return subprocess.Popen(
                 self.argv,
                 stdin=subprocess.DEVNULL,
@@ -71,15 +72,17 @@ class _Member:
             self._ended(now_s)
 
     def _ended(self, now_s: float) -> None:
-        said = self.log.read_text(errors="replace").splitlines()
+        with self.log.open("rb") as log:
+            log.seek(self.said_before)
+            said = log.read().decode(errors="replace").splitlines()
         if any(word in line for line in said[-80:] for word in _FULL):
             raise MeterlineError(
-                f"there is no room left in {self.log.parent}. The live generation is not touched; make room, then"
+                f"there is no room left in {self.log.parent}. The live generation is not touched. Make room;"
                 f" {_GOES_ON}"
             )
-        if self.run.returncode == REFUSED:
-            why = next((line.partition("stopped: ")[2] for line in reversed(said) if "stopped: " in line), "")
-            raise Refusal(f"{why or 'a process of the rebuild refused to go on'} ({self.log}); {_GOES_ON}")
+        why = next((line.partition("stopped: ")[2] for line in reversed(said) if "stopped: " in line), "")
+        if self.run.returncode == REFUSED and why:  # Faust ends with the same code when it crashes, and says no why
+            raise Refusal(f"{why} ({self.log}); {_GOES_ON}")
         self.crashes = 1 if now_s - self.since_s > CALM_S else self.crashes + 1
         if self.crashes >= CRASHES_MAX:
             end = "\n".join("    " + line for line in said[-8:])

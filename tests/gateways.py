@@ -24,6 +24,7 @@ from urllib.request import Request, urlopen
 import stripe
 
 from pipeline import wiring
+from pipeline.clickhouse.migrations import migrate
 from pipeline.gateway.keys import made_key
 from pipeline.kafka import admin
 from pipeline.settings import Settings
@@ -144,6 +145,10 @@ class GatewayHome:
         gateway = GatewayProcess(mine, self.home / f"gateway-{len(self._gateways)}.log", prefix)
         self._gateways.append(gateway)
         return gateway.await_ready() if ready else gateway
+
+    def migrate(self) -> None:
+        """Make the namespace's tables, for operations that ask ClickHouse."""
+        list(migrate(wiring.clickhouse(self.settings)))
 
     def new_key(self, *, livemode: bool = False, scopes: Iterable[str] | None = None) -> str:
         """An API key, as ``meterline keys create`` makes one, that every gateway knows when this returns."""

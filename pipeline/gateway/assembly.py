@@ -108,5 +108,5 @@ def run(settings: GatewaySettings, codec: Codec) -> int:
     parts = assemble(settings, codec)
     parts.document, parts.page = encode(openapi(OPERATIONS, SHAPES)), page(OPERATIONS).encode()
     app = App(parts, OPERATIONS, settings.requests_max, RequestLog(), metrics_port)
-    _log.info("listening on http://%s:%s, metrics on port %s", host, port, metrics_port)
-    return serve(app, sockets)
+    where = f"listening on http://{host}:{port}, metrics on port {metrics_port}"
+    return serve(app, sockets, lambda: _log.info(where))

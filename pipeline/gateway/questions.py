@@ -38,7 +38,7 @@ T = TypeVar("T")
 class Questions:
     """A Service (parts.py). ``live``: the names of the generation that is live, or None while that is not known."""
 
-    name = "clickhouse"
+    name = "questions"
 
     def __init__(self, server: Server, live: Callable[[], Topics | None]) -> None:
         self._server = server

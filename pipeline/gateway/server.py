@@ -88,8 +88,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
 
     def on_url(self, url: bytes) -> None:
+        super().on_url(url)  # first, so that the refusal knows whose envelope it needs
         self._count_head(len(url))
-        super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         # Also called for trailers, which nobody reads: they count all the same.
@@ -181,7 +181,18 @@ def _rendered(problem: Problem, face: str) -> bytes:
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which also looks at every connection's deadline. A signal ends it with exit code 0."""
+    """uvicorn's server, which also looks at every connection's deadline. A signal ends it with exit code 0.
+
+    ``on_listening`` is called when clients are accepted.
+    """
+
+    def __init__(self, config: uvicorn.Config, on_listening: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_listening = on_listening
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_listening()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if not self.should_exit:
@@ -199,7 +210,7 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def serve(app: Callable[..., Any], sockets: list[socket.socket]) -> int:
+def serve(app: Callable[..., Any], sockets: list[socket.socket], on_listening: Callable[[], None]) -> int:
     """Serve ``app`` on sockets that are bound, until SIGTERM or SIGINT: then finish what runs, and return 0.
 
     1 when the app could not start.
@@ -218,7 +229,7 @@ def serve(app: Callable[..., Any], sockets: list[socket.socket]) -> int:
         timeout_graceful_shutdown=STOP_WITHIN_S,
         backlog=2048,
     )
-    server = Server(config)
+    server = Server(config, on_listening)
     # uvicorn raises the signals that it has heard once more when it has stopped: so that they end nothing then.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: setattr(server, "should_exit", True))

@@ -120,7 +120,9 @@ def rollback(processes: ProcessesOption = None) -> None:
     """Go back to the generation that was live before.
 
     It catches up with the head first. What it was built with counts again:
-    its rules, its tables. Killed on the way, it goes on when it is given again.
+    its rules, its tables. Killed on the way, it goes on when it is given again;
+    but look at `meterline generations list` first: once it is live and shown,
+    another rollback goes the other way.
 
     \b
     Example:

@@ -156,7 +156,8 @@ def delete(config: Mapping[str, Any], names: Iterable[str], groups: Iterable[str
     Raises Refusal when a group still has members.
     """
     client = admin_client(config)
-    for group, future in client.delete_consumer_groups(list(groups), request_timeout=TIMEOUT_S).items():
+    wanted = list(groups)
+    for group, future in (client.delete_consumer_groups(wanted, request_timeout=TIMEOUT_S) if wanted else {}).items():
         try:
             future.result(TIMEOUT_S + 5)
         except KafkaException as error:

@@ -66,7 +66,7 @@ def test_help_teaches(words: tuple[str, ...], meterline: Meterline) -> None:
     result = meterline(*words, "--help")
     assert result.exit_code == 0
     assert "Usage:" in result.output
-    if words not in (("topics",), ("clickhouse",), ("keys",), ("generations",)):
+    if words not in (("topics",), ("clickhouse",), ("keys",), ("generations",), ("journal",)):
         assert "meterline " + " ".join(words) in result.output.split("Usage:")[1].split("\n", 1)[1], "no example"
     assert all(len(line) <= 100 for line in result.output.splitlines())
 
@@ -286,5 +286,5 @@ def test_every_command_that_is_mentioned_exists() -> None:
 def test_every_command_is_in_the_handbook() -> None:
     handbook = (ROOT / "pipeline" / "README.md").read_text()
     for words in ALL_COMMANDS:
-        if words not in (("topics",), ("clickhouse",), ("keys",), ("generations",)):
+        if words not in (("topics",), ("clickhouse",), ("keys",), ("generations",), ("journal",)):
             assert f"| `meterline {' '.join(words)}` |" in handbook, words

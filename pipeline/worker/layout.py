@@ -135,6 +135,11 @@ def unpack_counted(packed: bytes) -> tuple[int, int, int, str | None]:
     return offset, appended_at_ms, clock_ms, packed[_COUNTED.size :].decode() if kind == CANCELLED else None
 
 
+def is_counted_at(packed: bytes, offset: int) -> bool:
+    """Whether a ledger entry is that of the event at ``offset``."""
+    return packed[0] != AWAITED and unpack_counted(packed)[0] == offset
+
+
 def pack_awaited(awaited: Awaited) -> bytes:
     parts = [bytes([AWAITED])]
     for one in awaited.waiting:

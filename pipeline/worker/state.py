@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 from pipeline.domain.events import CancellationRange, Identity, MeterEvent, TallyKey
 from pipeline.domain.ledger import Awaited, Counted, Remembered
-from pipeline.domain.limits import MINUTE_MS
 from pipeline.domain.tally import Entry
 from pipeline.worker import layout
 from pipeline.worker.cell import Cell, ChangedTally, store_key
 from pipeline.worker.edges import OrderedStore
+from pipeline.worker.ranges import matching
 
 Decode = Callable[[bytes], MeterEvent]
 
@@ -153,17 +153,7 @@ class StoredState:
     def matching(
         self, livemode: bool, event_name: str, wanted: CancellationRange
     ) -> Iterator[tuple[Identity, Counted]]:
-        prefix = layout.tally_prefix(livemode, event_name, wanted.customer)
-        keys = {key for key, _ in self._store.scan(prefix)} | {key for key in self.cells if key.startswith(prefix)}
-        for key in sorted(keys):
-            window_start_ms = layout.tally_key_parts(key)[3]
-            if window_start_ms < wanted.end_ms and window_start_ms + MINUTE_MS > wanted.start_ms:
-                for offset, _, timestamp_ms, _ in self._entries(key, self.cell(key)):
-                    if wanted.start_ms <= timestamp_ms < wanted.end_ms:
-                        event = self.decode(self.body(offset))
-                        packed = self.ledger_value(layout.ledger_key(event.identity))
-                        if packed is not None:  # else its window has passed, and it was forgotten
-                            yield event.identity, self._counted(packed)
+        return matching(self, livemode, event_name, wanted)
 
     # Tallies.
 
@@ -280,6 +270,10 @@ class StoredState:
         self._small[key] = None
         for page_key, _ in self._store.scan(layout.INDEX + key[1:]):
             self._small[page_key] = None
+
+    def is_dropped(self, key: bytes) -> bool:
+        """Whether a tally of the store is to go with the cut that comes, or with the one that is being written."""
+        return next((layer[key] is None for layer in (self._small, self._cutting) if key in layer), False)
 
     def drop_ranges(self, before_ms: int) -> None:
         for key, clock in self._store.scan(layout.RANGE):

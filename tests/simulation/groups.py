@@ -134,7 +134,7 @@ class Member:
         self._some: dict[str, asyncio.Event] = {topic: asyncio.Event() for topic in self._queues}
         self._reassigned = asyncio.Event()
         self._news = asyncio.Event()
-        self.committed_last = 0.0
+        self.journal = next((topic for topic in self._queues if topic.endswith("meter-events")), "")
 
     # What the group tells.
 
@@ -162,16 +162,14 @@ class Member:
     # pipeline.worker.edges.Group
 
     def assigned(self) -> set[int]:
-        return {partition for topic, partition in self.assignment if topic.endswith("meter-events")}
+        return {partition for topic, partition in self.assignment if topic == self.journal}
 
     async def committed(self, partitions: set[int]) -> dict[int, int]:
         await asyncio.sleep(0.005)
-        journal = next(topic for topic in self._queues if topic.endswith("meter-events"))
-        return {number: self.coordinator.committed[journal, number] for number in partitions}
+        return {number: self.coordinator.committed[self.journal, number] for number in partitions}
 
     def note_done(self, partition: int, next_offset: int) -> None:
-        journal = next(topic for topic in self._queues if topic.endswith("meter-events"))
-        self.acked.setdefault((journal, partition), []).append(next_offset - 1)
+        self.acked.setdefault((self.journal, partition), []).append(next_offset - 1)
 
     # Its tasks.
 

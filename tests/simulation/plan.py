@@ -157,6 +157,8 @@ class _Steps:
 
     def _range(self) -> tuple[Any, ...]:
         random = self.random
+        if random.random() < 0.3:  # all there is
+            return (f"r{random.randrange(1000)}", "n", None, -60 * MINUTE_MS, 90 * MINUTE_MS)
         start = random.choice((-2, -1, 0, 1)) * 20_000
         # An id is one request: a copy of it says the same.
         return (
@@ -190,7 +192,7 @@ class _Steps:
             "stop": random.choice((0, 3)),
             "join": random.choice((0, 2)),
             "skew": random.choice((0, 4)),
-            "leap": random.choice((0, 0, 3)),
+            "leap": random.choice((0, 0, 5)),
             "leader": random.choice((0, 4)),
             "lose_disk": random.choice((0, 3)),
             "lose_commits": random.choice((0, 0, 1)),
@@ -244,7 +246,7 @@ class _Steps:
         return (random.randrange(8), random.choice((-120_000, -7_000, -1, 1, 40_000, 240_000)))
 
     def _leap(self) -> tuple[Any, ...]:
-        return (self.random.choice((4, 6, 21, 22, 60)) * MINUTE_MS,)
+        return (self.random.choice((4, 6, 20, 21, 22, 23, 60)) * MINUTE_MS,)
 
     def _leader(self) -> tuple[Any, ...]:
         return (self.random.randrange(8), self.random.choice((0.3, 2.0)), self.random.choice((-500, 0, 300)))

@@ -17,10 +17,12 @@ from pipeline.domain.events import Identity, MeterEvent
 from pipeline.domain.ledger import Awaited, Counted
 from pipeline.domain.partitioning import partition_of
 from pipeline.domain.tally import Tally
+from pipeline.errors import MeterlineError, Refusal
 from pipeline.sink.feed import Feed
 from pipeline.sink.tabulation import Tabulator
 from pipeline.worker import core, layout, publishing
 from pipeline.worker import partition as partition_module
+from pipeline.worker import state as state_module
 from pipeline.worker.core import WorkerCore
 from pipeline.worker.garbage import Sweep
 from pipeline.worker.opening import Opening
@@ -351,6 +353,57 @@ def garbage_dropped_too_early(patch: Any) -> None:
     )
 
 
+def _matching(*, dropped_too: bool, whoever_it_is: bool) -> Any:
+    """``pipeline.worker.ranges.matching`` without one of its looks."""
+
+    def matching(state: StoredState, livemode: bool, event_name: str, wanted: Any) -> Any:
+        prefix = layout.tally_prefix(livemode, event_name, wanted.customer)
+        keys = {key for key, _ in state._store.scan(prefix) if dropped_too or not state.is_dropped(key)}
+        for key in sorted(keys | {key for key in state.cells if key.startswith(prefix)}):
+            window_start_ms = layout.tally_key_parts(key)[3]
+            if window_start_ms < wanted.end_ms and window_start_ms + 60_000 > wanted.start_ms:
+                for offset, _, timestamp_ms, _ in state._entries(key, state.cell(key)):
+                    if wanted.start_ms <= timestamp_ms < wanted.end_ms:
+                        identity = state.decode(state.body(offset)).identity
+                        packed = state.ledger_value(layout.ledger_key(identity))
+                        if packed is not None and (whoever_it_is or layout.is_counted_at(packed, offset)):
+                            yield identity, state._counted(packed)
+
+    return matching
+
+
+@planted
+def range_takes_back_by_identity_alone(patch: Any) -> None:
+    patch.setattr(state_module, "matching", _matching(dropped_too=False, whoever_it_is=True))
+
+
+@planted
+def batch_of_before_a_rebalance_is_a_gap(patch: Any) -> None:
+    original = WorkerCore._fold
+
+    def fold_one(self: WorkerCore, received: Any) -> None:
+        partition = self.partitions.get(received.value.partition)
+        if partition is not None and received.value.start > partition.next_offset:
+            raise Refusal("records were deleted in between")
+        original(self, received)
+
+    patch.setattr(WorkerCore, "_fold", fold_one)
+
+
+@planted
+def old_cursor_is_committed(patch: Any) -> None:
+    """A store that is older than the group's offset says so, and the group believes it."""
+    original = WorkerCore.take_over
+
+    async def take_over(self: WorkerCore, group: Any) -> None:
+        await original(self, group)
+        for number, partition in self.partitions.items():
+            group._group_stood_at[group.journal, number] = 0
+            group.note_done(number, partition.cursor)
+
+    patch.setattr(WorkerCore, "take_over", take_over)
+
+
 # Snapshots and the sink.
 
 
@@ -410,8 +463,6 @@ def sink_gives_up_a_row(patch: Any) -> None:
     """An insert that failed once is taken for done."""
 
     async def insert(self: Feed, table: str, rows: Any) -> None:
-        from pipeline.errors import MeterlineError
-
         with contextlib.suppress(MeterlineError):
             await asyncio.to_thread(self._inserter.insert, table, rows)
 

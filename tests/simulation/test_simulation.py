@@ -2,31 +2,62 @@
 
 from __future__ import annotations
 
-import os
+import functools
 
 import pytest
 
+from tests.simulation.__main__ import command_of
+from tests.simulation.coverage import MUST_BE_REACHED
 from tests.simulation.plan import plan_of
 from tests.simulation.planted import PLANTED
+from tests.simulation.shrink import Shrinking, only
 from tests.simulation.world import World
 
-SEEDS = int(os.environ.get("METERLINE_SIMULATION_SEEDS", "300"))
-PLANTED_WITHIN = 2_000
+SEEDS = 2_000
+PIECE = 250
 
 
-def test_every_invariant_holds_for_every_seed() -> None:
-    for seed in range(SEEDS):
+@functools.cache
+def outcomes(first: int) -> tuple[dict[int, str], frozenset[str]]:
+    """The failures by seed, and what was reached."""
+    failures, reached = {}, set()
+    for seed in range(first, first + PIECE):
         outcome = World(plan_of(seed)).run()
-        assert outcome.failure is None, f"{outcome.failure}\nrepeat: python -m tests.simulation --seed {seed} --trace"
+        reached |= outcome.trace.reached
+        if outcome.failure is not None:
+            failures[seed] = f"{outcome.failure}\nrepeat with: {command_of(seed)}"
+    return failures, frozenset(reached)
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, PIECE))
+def test_every_invariant_holds_for_every_seed(first: int) -> None:
+    failures, _ = outcomes(first)
+    assert not failures
+
+
+@pytest.mark.timeout(900)
+def test_the_seeds_reach_every_fault_every_disposition_and_every_way_of_recovery() -> None:
+    reached = frozenset[str]().union(*(outcomes(first)[1] for first in range(0, SEEDS, PIECE)))
+    assert MUST_BE_REACHED - reached == set()
 
 
 def test_a_seed_is_a_run() -> None:
-    for seed in range(0, SEEDS, 20):
+    for seed in range(0, SEEDS, 50):
         first, second = World(plan_of(seed)).run(), World(plan_of(seed)).run()
         assert first.trace.hash() == second.trace.hash(), seed
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_planted_bug_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     PLANTED[name](monkeypatch)
-    assert any(World(plan_of(seed)).run().failure for seed in range(PLANTED_WITHIN)), f"{name} goes unnoticed"
+    assert any(World(plan_of(seed)).run().failure for seed in range(SEEDS)), f"{name} goes unnoticed"
+
+
+def test_a_failing_seed_is_shrunk_to_a_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    PLANTED["suppressed_not_subtracted"](monkeypatch)
+    plan = next(plan for seed in range(SEEDS) if World(plan := plan_of(seed)).run().failure)
+    search = Shrinking(plan)
+    search.shrink()
+    assert len(search.kept) <= 4, [str(plan.steps[number]) for number in search.kept]
+    assert World(only(plan, search.kept, search.chance)).run().failure is not None

@@ -53,7 +53,7 @@ def test_what_is_well_is_found_well(audited: Audited) -> None:
 def test_no_false_alarm_while_traffic_and_rebalances_go_on(audited: Audited) -> None:
     deployment = audited.deployment
     audited.traffic.send_each()
-    deployment.worker("first")
+    first = deployment.worker("first")
     with sending(audited.traffic, slices=10):
         for number in range(3):
             deployment.await_progress()
@@ -62,7 +62,7 @@ def test_no_false_alarm_while_traffic_and_rebalances_go_on(audited: Audited) -> 
             if number == 0:
                 deployment.worker("second")
             elif number == 1:
-                deployment.worker("first").kill()
+                first.kill()
                 deployment.worker("third")
     audited.settle()
     code, report, said = audited.audit()

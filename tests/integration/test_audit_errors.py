@@ -209,7 +209,7 @@ def write(path: Path, key: bytes, value: bytes | None) -> None:
 def test_a_damaged_snapshot_is_named(audited: Audited, tmp_path: Path) -> None:
     home = tmp_path / "snapshots"
     audited.traffic.send(100)
-    audited.deployment.worker("worker", SNAPSHOTS=home.as_uri(), SNAPSHOT_EVERY="300ms")
+    worker = audited.deployment.worker("worker", SNAPSHOTS=home.as_uri(), SNAPSHOT_EVERY="300ms")
     audited.settle()
     ends = audited.deployment.ends(audited.deployment.topics.journal)
 
@@ -221,7 +221,7 @@ def test_a_damaged_snapshot_is_named(audited: Audited, tmp_path: Path) -> None:
         )
 
     until(covered, "every partition has a snapshot at its end")
-    audited.deployment.worker("worker").kill()
+    worker.kill()
     arguments = ("--skip-clickhouse", "--state", str(tmp_path / "nowhere"))
     report = audited.home / "audit.json"
     done = audited.run("--json", str(report), *arguments, METERLINE_SNAPSHOTS=home.as_uri())

@@ -116,6 +116,7 @@ class Cluster:
             entrypoint="python",
             name=f"{self._name}keeper-{number}",
             user="1000",
+            network_mode="none",
             volumes={volume.name: {"bind": "/disk"}},
         )
         self._made.append(keeper)

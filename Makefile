@@ -1,6 +1,6 @@
 # Needs python3.11 or newer, java 17 or newer and maven; everything else comes into .venv at the locked versions.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-containers compose-test lint format bench bench-long up stop clean lock
+.PHONY: help install demo test test-containers compose-test simulate fuzz faults lint format bench bench-long up stop clean lock
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -34,6 +34,18 @@ stop: $(INSTALLED)  ## stop the stack that demo or up left running; its data sta
 
 test: $(INSTALLED)  ## all tests, on a stack of their own
 	@$(BIN)/python -m pytest
+
+SEEDS ?= 10000
+MINUTES ?= 10
+
+simulate: $(INSTALLED)  ## SEEDS=10000 worlds in which everything fails, in virtual time, on all cores
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) --jobs $$(getconf _NPROCESSORS_ONLN)
+
+fuzz: $(INSTALLED)  ## hostile bytes for every decoder and parser, for MINUTES=10 in all
+	@$(BIN)/python -m tests.fuzzing --minutes $(MINUTES)
+
+faults: $(INSTALLED)  ## every fault with the tests that carry it; RUN=1 runs them
+	@$(BIN)/python -m tests.faults $(if $(RUN),--run)
 
 test-containers: $(INSTALLED)  ## the integration tests on containers, docker-compose.yml, and faults of three brokers
 	@infra/docker/test

@@ -8,6 +8,7 @@ FAULTS = (
     "freeze",
     "freeze_at",
     "rebalance",
+    "storm",
     "stop",
     "join",
     "skew",

@@ -189,6 +189,7 @@ class _Steps:
             "freeze": random.choice((0, 6)),
             "freeze_at": random.choice((0, 8)),
             "rebalance": random.choice((0, 6)),
+            "storm": random.choice((0, 0, 3)),
             "stop": random.choice((0, 3)),
             "join": random.choice((0, 2)),
             "skew": random.choice((0, 4)),
@@ -237,6 +238,9 @@ class _Steps:
             random.randint(1, 3),
             random.choice((1.0, 4.0, 6.0)),
         )
+
+    def _storm(self) -> tuple[Any, ...]:
+        return (self.random.choice((3, 8)), self.random.choice((0.02, 0.08, 0.3)))
 
     def _stop(self) -> tuple[Any, ...]:
         return (self.random.choice(self.hosts), self._pause())

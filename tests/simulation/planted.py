@@ -17,7 +17,7 @@ from pipeline.domain.events import Identity, MeterEvent
 from pipeline.domain.ledger import Awaited, Counted
 from pipeline.domain.partitioning import partition_of
 from pipeline.domain.tally import Tally
-from pipeline.errors import MeterlineError, Refusal
+from pipeline.errors import MeterlineError
 from pipeline.sink.feed import Feed
 from pipeline.sink.tabulation import Tabulator
 from pipeline.worker import core, layout, publishing
@@ -375,19 +375,6 @@ def _matching(*, dropped_too: bool, whoever_it_is: bool) -> Any:
 @planted
 def range_takes_back_by_identity_alone(patch: Any) -> None:
     patch.setattr(state_module, "matching", _matching(dropped_too=False, whoever_it_is=True))
-
-
-@planted
-def batch_of_before_a_rebalance_is_a_gap(patch: Any) -> None:
-    original = WorkerCore._fold
-
-    def fold_one(self: WorkerCore, received: Any) -> None:
-        partition = self.partitions.get(received.value.partition)
-        if partition is not None and received.value.start > partition.next_offset:
-            raise Refusal("records were deleted in between")
-        original(self, received)
-
-    patch.setattr(WorkerCore, "_fold", fold_one)
 
 
 @planted

@@ -323,6 +323,11 @@ class World:
     def _do_rebalance(self) -> None:
         self.workers.rebalance("chance")
 
+    def _do_storm(self, count: int, apart: float) -> None:
+        """One rebalance after the other."""
+        for number in range(count):
+            self.loop.call_later(number * apart, self.workers.rebalance, "storm")
+
     def _do_stop(self, name: str, pause: float) -> None:
         self.machines[name].stop(pause)
 

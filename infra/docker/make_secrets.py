@@ -1,6 +1,7 @@
+# ruff: noqa: INP001 - a script, run by its path and part of no package
 """Makes the secrets of a compose stack, once: random passwords in the directory that is given.
 
-Every file holds one secret, read by ``METERLINE_..._FILE``. ``clickhouse-users.xml`` has ClickHouse's half: only hashes.
+Every file holds one secret, read by ``METERLINE_..._FILE``. ``clickhouse-users.xml`` has ClickHouse's half: hashes.
 What is there already stays, so that a restart changes nothing; ``docker compose down -v`` forgets them all.
 """
 

@@ -21,9 +21,7 @@ def group() -> None:
 def repartition(
     partitions: Annotated[int, typer.Option(min=1, max=1_000, help="How many the journal is to have.")],
     processes: ProcessesOption = None,
-    margin: Annotated[
-        int, typer.Option(min=0, help="Seconds by which the brokers' clocks may differ, at most.")
-    ] = 60,
+    margin: Annotated[int, typer.Option(min=0, help="Seconds by which the brokers' clocks may differ, at most.")] = 60,
 ) -> None:
     """Copy the journal into one with another number of partitions, and move over.
 

@@ -77,8 +77,7 @@ class _Member:
             said = log.read().decode(errors="replace").splitlines()
         if any(word in line for line in said[-80:] for word in _FULL):
             raise MeterlineError(
-                f"there is no room left in {self.log.parent}. The live generation is not touched. Make room;"
-                f" {_GOES_ON}"
+                f"there is no room left in {self.log.parent}. The live generation is not touched. Make room; {_GOES_ON}"
             )
         why = next((line.partition("stopped: ")[2] for line in reversed(said) if "stopped: " in line), "")
         if self.run.returncode == REFUSED and why:  # Faust ends with the same code when it crashes, and says no why

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from pipeline.clickhouse.queries import MisalignedTime
     from pipeline.clickhouse.summaries import Summary
+    from pipeline.domain.catalog import Meter
     from pipeline.settings import Settings
 
 
@@ -146,6 +147,9 @@ def _aligned_hint(error: MisalignedTime, zone: str) -> UsageError:
 def explain(
     identifier: Annotated[str | None, typer.Argument(help="The identifier of a meter event.")] = None,
     event_name: Annotated[str | None, typer.Option(metavar="NAME", help="Only under this event name.")] = None,
+    meter: Annotated[
+        str | None, typer.Option(metavar="ID", help="Only what this meter reads, in place of --event-name.")
+    ] = None,
     customer: Annotated[
         str | None, typer.Option("--customer", "-c", metavar="NAME", help="Of a sum: whose usage.")
     ] = None,
@@ -164,7 +168,7 @@ def explain(
     journal record. Exit code 1 when nothing is known of the identifier, or not
     everything yet.
 
-    With --event-name and --customer: every event of the range, what became of
+    With --event-name (or --meter) and --customer: every event of the range, what became of
     it, and the sum made again of those that count. Exit code 1 when that is not
     what `meterline query` answers for the same range.
 
@@ -176,14 +180,32 @@ def explain(
     """
     if as_json:
         answer_format = AnswerFormat.JSON
+    if meter is not None:
+        if event_name is not None or test:
+            raise UsageError("a meter says its event name and mode: leave --event-name and --test out")
+        event_name, test = _read_by(meter)
     if identifier is None:
         if event_name is None or customer is None:
-            raise UsageError("say which event (IDENTIFIER), or which sum (--event-name and --customer)")
+            raise UsageError("say which event (IDENTIFIER), or which sum (--event-name or --meter, and --customer)")
         _explain_number(event_name, customer, start, end, zone, answer_format, livemode=not test)
     elif customer is not None or start is not None or end is not None or answer_format is AnswerFormat.CSV:
         raise UsageError("--customer, --start, --end and csv are for sums: leave the identifier out")
     else:
         _explain_identifier(identifier, event_name, livemode=not test, as_json=answer_format is AnswerFormat.JSON)
+
+
+def _read_by(meter_id: str) -> tuple[str, bool]:
+    """(event name, whether in test mode) of what a meter reads. Raises UsageError when there is no such meter."""
+    import asyncio
+
+    async def found() -> Meter | None:
+        async with wiring.catalog_session(wiring.load_settings()) as catalog:
+            return catalog.meter(True, meter_id) or catalog.meter(False, meter_id)
+
+    meter = asyncio.run(found())
+    if meter is None:
+        raise UsageError(f"there is no meter {meter_id!r}")
+    return meter.event_name, not meter.livemode
 
 
 def _explain_number(

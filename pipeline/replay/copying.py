@@ -48,6 +48,8 @@ TIMEOUT_S: Final = 60.0
 SAME_RANGE_MS: Final = 60_000
 """Within this time, a second copy of a range cancellation is one of those that the worker wrote into every partition;
 later ones are carried over, for the fold to judge."""
+_NOTE_END: Final = ";"
+"""confluent-kafka reads an offset's note beyond its end."""
 EVERYWHERE, _NOWHERE = -1, -2
 """In place of a partition."""
 
@@ -133,7 +135,7 @@ class Copier:
         noted = committed_with_notes(self._config, group, places)
         self._waiting = {number: _Waiting(0, 0) for number in range(old.partitions)}
         for (_, number), one in noted.items():
-            self._waiting[number] = _Waiting(one.offset, int(one.note or 0))
+            self._waiting[number] = _Waiting(one.offset, int(one.note.partition(_NOTE_END)[0] or 0))
         self._written_ms = max(one.clock_ms for one in self._waiting.values())
         self._ranges: dict[str, int] = {}
         self._consumer.assign(
@@ -224,7 +226,7 @@ class Copier:
         self._producer.begin_transaction()
         self._produce([copies[place] for place in order])
         offsets = [
-            TopicPartition(self._old.topic, number, one.position, metadata=str(one.clock_ms))
+            TopicPartition(self._old.topic, number, one.position, metadata=f"{one.clock_ms}{_NOTE_END}")
             for number, one in self._waiting.items()
         ]
         patiently(lambda: self._commit(offsets))

@@ -225,6 +225,10 @@ def test_freshness_and_explanation(home: GatewayHome, sdk) -> None:
     why = sdk.raw_request("get", f"{path}/explanation", customer="cus_1", **asked).data
     assert (why["sum"], why["count"], why["equal"], why["records_behind"]) == ("1", 1, True, 0)
     assert why["totals"] == {"counted": {"events": 1, "value": "1"}, "cancelled": {"events": 1, "value": "2"}}
+    command = [sys.executable, "-m", "pipeline.cli", "explain", "--meter", usage.meter.id, "-c", "cus_1", "--json"]
+    said = subprocess.run(command, env=home.environ, capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stderr
+    assert json.loads(said.stdout)["sum"] == "1"
     fate = sdk.raw_request("get", f"{path}/explanation", identifier=f"{usage.event_name}-2").data
     assert cancelled in {one.get("adjustment") for one in fate["decisions"]}
     with pytest.raises(stripe.InvalidRequestError) as fault:

@@ -123,6 +123,7 @@ def test_every_table_function_of_the_engine_is_either_harmless_or_listed(stack: 
 
 def test_a_query_cannot_lift_its_own_limits(stack: Stack) -> None:
     assert post(stack, "SELECT 1 SETTINGS max_memory_usage = 99000000000000")[0] == 452
+    assert post(stack, "SELECT 1 SETTINGS max_memory_usage = 0")[0] == 452, "0 would mean none"
     assert post(stack, "SELECT 1 SETTINGS readonly = 0")[0] == 164
     assert post(stack, "SELECT getSetting('readonly')", readonly="0") == (0, "2\n")
 

@@ -13,14 +13,14 @@ import multiprocessing
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 
 from tests.simulation.coverage import MUST_BE_REACHED
+from tests.simulation.pieces import PIECE, run_piece
 from tests.simulation.plan import plan_of
 from tests.simulation.shrink import Shrinking, only
 from tests.simulation.world import World
 
-PIECE = 50
-"""Seeds that one process runs at a time."""
 COVERING = 2_000
 """As many seeds must reach everything there is to reach."""
 
@@ -32,24 +32,13 @@ def command_of(seed: int, steps: list[int] | None = None, chance: int | None = N
     return f"python -m tests.simulation --seed {seed}{chosen}{drawn} --trace"
 
 
-def run_piece(first: int) -> tuple[list[tuple[int, str]], set[str]]:
-    """The failures of PIECE seeds, and what they reached."""
-    failed, reached = [], set()
-    for seed in range(first, first + PIECE):
-        outcome = World(plan_of(seed)).run()
-        reached |= outcome.trace.reached
-        if outcome.failure is not None:
-            failed.append((seed, outcome.failure))
-    return failed, reached
-
-
 def pieces(first: int, seeds: int, jobs: int) -> Iterator[tuple[list[tuple[int, str]], set[str]]]:
     starts = range(first, first + seeds, PIECE)
     if jobs == 1:
         yield from map(run_piece, starts)
         return
-    with multiprocessing.get_context("forkserver").Pool(jobs) as pool:
-        yield from pool.imap_unordered(run_piece, starts)
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(run_piece, starts)
 
 
 def run_many(first: int, seeds: int, jobs: int) -> int:

@@ -189,7 +189,9 @@ class World:
         self.loop.call_at(TRAFFIC_S, self._heal)
         self.loop.run_until(lambda: self.rested, TRAFFIC_S + REST_WITHIN_S)
         if not any(machine.refused for machine in self.machines.values()):
-            self.checks.at_rest(self.database if self.plan.shape.sinks else None, self.plan.shape.event_log)
+            self.checks.at_rest(
+                self.database if self.plan.shape.sinks else None, self.plan.shape.event_log and not self.truncated
+            )
 
     def _take(self, step: Step) -> None:
         self.steps_left -= 1

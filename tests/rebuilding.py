@@ -95,7 +95,7 @@ class Site:
         self.namespace = deployment.namespace
         self.home = deployment.home
         self.client = client
-        self.traffic = Traffic(stack.kafka, deployment.topics, PARTITIONS, seed=11)
+        self.traffic = Traffic(stack.kafka, deployment.topics, deployment.partitions, seed=11)
         self.ledger = GenerationLedger({"bootstrap.servers": stack.kafka}, self.namespace, Codec())
         self._commands: list[Command] = []
         self._sent = [0]
@@ -229,13 +229,13 @@ def _watched(client: Client) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def site(stack: Stack, namespace: str, home: Path, **environ: str) -> Iterator[Site]:
+def site(stack: Stack, namespace: str, home: Path, *, partitions: int = PARTITIONS, **environ: str) -> Iterator[Site]:
     """Everything of it is gone at the end; its logs are shown when the test failed."""
     server = Server(stack.clickhouse, namespace)
     list(migrate(server))
     snapshots = {"SNAPSHOTS": (home / "snapshots").as_uri(), "SNAPSHOT_EVERY": "5s"}
     with (
-        Deployment(stack.kafka, namespace, home, partitions=PARTITIONS, **{**snapshots, **environ}) as deployment,
+        Deployment(stack.kafka, namespace, home, partitions=partitions, **{**snapshots, **environ}) as deployment,
         connect(server) as client,
     ):
         found = Site(stack, deployment, client)

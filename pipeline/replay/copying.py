@@ -17,8 +17,8 @@ lost and nothing twice. The offsets' notes hold the clocks.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping
+import bisect
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -35,8 +35,6 @@ from pipeline.kafka.asking import patiently
 from pipeline.kafka.fence import LARGEST_BYTES
 from pipeline.kafka.offsets import committed_with_notes
 
-log = logging.getLogger("meterline.copying")
-
 Cursors = dict[int, int]
 """By partition, an offset: everything below it."""
 
@@ -50,6 +48,7 @@ SAME_RANGE_MS: Final = 60_000
 later ones are carried over, for the fold to judge."""
 _NOTE_END: Final = ";"
 """confluent-kafka reads an offset's note beyond its end."""
+NEVER_MS: Final = 2**62
 EVERYWHERE, _NOWHERE = -1, -2
 """In place of a partition."""
 
@@ -78,6 +77,8 @@ class _Waiting:
         """Below it everything is copied, or needs no copy."""
         self.clock_ms = clock_ms
         self.read_to = position
+        self.end_seen = 0
+        """Where the log ended when it was last seen to."""
         self.messages: list[Message] = []
         self.clocks: list[int] = []
         self._newest_ms = clock_ms
@@ -88,12 +89,23 @@ class _Waiting:
         self.clocks.append(self._newest_ms)
         self.read_to = _offset(message) + 1
 
+    def reached(self, offset: int) -> bool:
+        """Whether everything below the offset was read."""
+        return max(self.read_to, self.end_seen) >= offset
+
+    def passed(self, offset: int, end: int) -> bool:
+        """Whether it is known, too, what comes next in a log that ended there: a record, or nothing."""
+        return self.read_to > offset or max(offset, self.end_seen) >= end
+
+    def clock_at(self, offset: int) -> int:
+        """The clock of the first record that waits at or above the offset; NEVER_MS without one."""
+        place = bisect.bisect_left(self.messages, offset, key=_offset)
+        return self.clocks[place] if place < len(self.messages) else NEVER_MS
+
     def up_to(self, clock_ms: int, limit: int) -> int:
         """How many of them are below the offset and not after the clock."""
-        count = int(np.searchsorted(self.clocks, clock_ms, "right"))
-        while count and _offset(self.messages[count - 1]) >= limit:
-            count -= 1
-        return count
+        below = bisect.bisect_left(self.messages, limit, key=_offset)
+        return min(below, bisect.bisect_right(self.clocks, clock_ms))
 
     def drop(self, count: int, position: int) -> None:
         if count:
@@ -147,46 +159,56 @@ class Copier:
     def position(self) -> Cursors:
         return {number: one.position for number, one in self._waiting.items()}
 
-    def copy(
-        self,
-        limits: Cursors,
-        acted: Cursors,
-        horizon_ms: int | None,
-        told: Callable[[int], None],
-    ) -> None:
-        """Copy what is below ``limits``; with ``horizon_ms`` only what was appended up to then.
+    def copy_behind(self, limits: Cursors, ends: Cursors, horizon_ms: int, told: Callable[[int], None]) -> None:
+        """Copy what is below ``limits`` and was appended up to the horizon, while more is appended.
 
-        ``acted``: below it, strays were sent to their partition by the live worker. ``told`` hears how many records
-        were copied, again and again. Raises Refusal when a record is older than what was copied before it: brokers'
-        clocks differ by more than the horizon allows for.
+        The live worker has done everything below ``limits``. ``ends``: of the log, asked for a moment ago. ``told``
+        hears how many records were copied, again and again. Raises Refusal when a record is older than what was
+        copied before it: brokers' clocks differ by more than the horizon allows for.
         """
-        ended = {number: one.position >= limits[number] for number, one in self._waiting.items()}
         while True:
-            self._read(limits, ended)
-            safe_ms = self._safe_ms(limits, ended)
-            bound_ms = safe_ms if horizon_ms is None else min(safe_ms, horizon_ms)
+            self._read()
+            ended = {number for number, one in self._waiting.items() if one.passed(limits[number], ends[number])}
+            beyond = [one.clock_at(limits[number]) for number, one in self._waiting.items()]
+            bound_ms = min(horizon_ms, self._safe_ms(ended), *beyond)
             counts = {number: one.up_to(bound_ms, limits[number]) for number, one in self._waiting.items()}
-            done = all(ended.values()) and not any(
-                _left(one, limits[number], horizon_ms) - counts[number] for number, one in self._waiting.items()
-            )
+            if sum(counts.values()):
+                self._refuse_disorder(counts)
+                told(self._write(counts, self.position, limits))
+            if len(ended) == len(self._waiting):
+                return
+
+    def copy_rest(self, ends: Cursors, acted: Cursors, told: Callable[[int], None], *, in_order: bool = True) -> None:
+        """Copy all that is below ``ends`` and not copied yet; nothing below them is appended any more.
+
+        ``acted``: below it, strays were sent to their partition by the live worker. Without ``in_order`` records may
+        be older than what was copied before them: they are folded as if they had come later.
+        """
+        while True:
+            self._read()
+            ended = {number for number, one in self._waiting.items() if one.reached(ends[number])}
+            done = len(ended) == len(self._waiting)
+            bound_ms = self._safe_ms(ended)
+            counts = {number: one.up_to(bound_ms, ends[number]) for number, one in self._waiting.items()}
             if sum(counts.values()) or done:
-                told(self._write(counts, limits if done and horizon_ms is None else None, acted))
+                if in_order:
+                    self._refuse_disorder(counts)
+                told(self._write(counts, ends if done else self.position, acted))
             if done:
                 return
 
     def close(self) -> None:
         self._consumer.close()
 
-    def _read(self, limits: Cursors, ended: dict[int, bool]) -> None:
-        """One helping of records; says in ``ended`` which partitions have no more below their limit."""
+    def _read(self) -> None:
+        """One helping of records."""
         for message in self._consumer.consume(ROUND_RECORDS, 0.2):
             number, error = message.partition(), message.error()
             assert number is not None
             if error is None:
                 self._waiting[number].take(message)
-                ended[number] = ended[number] or self._waiting[number].read_to >= limits[number]
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  # librdkafka's own codes begin like this
-                ended[number] = True
+                self._waiting[number].end_seen = _offset(message)
             elif error.fatal() or not error.retriable():
                 raise Unavailable(f"Kafka: {error.str()}")
         full = {number for number, one in self._waiting.items() if len(one.messages) > AHEAD_RECORDS}
@@ -197,15 +219,24 @@ class Copier:
             self._consumer.resume([TopicPartition(topic, number) for number in self._paused - full])
         self._paused = full
 
-    def _safe_ms(self, limits: Cursors, ended: Mapping[int, bool]) -> int:
-        """Up to this clock no partition has anything that was not read."""
-        open_ones = [one for number, one in self._waiting.items() if not ended[number]]
-        if not open_ones:
-            return 2**62
-        return min((one.clocks[-1] if one.clocks else one.clock_ms) for one in open_ones)
+    def _safe_ms(self, ended: Collection[int]) -> int:
+        """Up to this clock no partition but those that have ended has anything that was not read."""
+        open_ones = [one for number, one in self._waiting.items() if number not in ended]
+        return min(((one.clocks[-1] if one.clocks else one.clock_ms) for one in open_ones), default=NEVER_MS)
 
-    def _write(self, counts: Mapping[int, int], ends: Cursors | None, acted: Cursors) -> int:
-        """One transaction: the copies in the order of the clock, and the offsets."""
+    def _refuse_disorder(self, counts: Mapping[int, int]) -> None:
+        oldest_ms = min(
+            (self._waiting[number].clocks[0] for number, count in counts.items() if count), default=NEVER_MS
+        )
+        if oldest_ms < self._written_ms:
+            raise Refusal(
+                f"a record of {self._old.topic} is {self._written_ms - oldest_ms} ms older than what was copied before"
+                " it: the brokers' clocks differ by more than the margin. Throw the copy away (`meterline generations"
+                " drop`), and begin again with a larger --margin"
+            )
+
+    def _write(self, counts: Mapping[int, int], positions: Cursors, acted: Cursors) -> int:
+        """One transaction: the copies in the order of the clock, and where the next ones begin, at least."""
         parts = [
             self._copies(number, self._waiting[number], count, acted[number])
             for number, count in counts.items()
@@ -213,16 +244,10 @@ class Copier:
         ]
         copies = [copy for part in parts for copy in part]
         order = np.lexsort((np.arange(len(copies)), np.array([copy.clock_ms for copy in copies], np.int64)))
-        if len(order) and copies[order[0]].clock_ms < self._written_ms:
-            raise Refusal(
-                f"a record of {self._old.topic} is {self._written_ms - copies[order[0]].clock_ms} ms older than"
-                " what was copied before it: the brokers' clocks differ by more than the margin. Throw the copy away"
-                " (`meterline generations drop`), and begin again with a larger --margin"
-            )
         for number, count in counts.items():
             one = self._waiting[number]
             position = _offset(one.messages[count - 1]) + 1 if count else one.position
-            one.drop(count, max(position, ends[number]) if ends else position)
+            one.drop(count, max(position, positions[number]))
         self._producer.begin_transaction()
         self._produce([copies[place] for place in order])
         offsets = [
@@ -293,10 +318,6 @@ class Copier:
 def _kept(strays: npt.NDArray[np.bool_], messages: list[Message], acted: int) -> list[int]:
     """Rows that need a copy: all but strays whose copy the worker has made."""
     return [row for row, stray in enumerate(strays.tolist()) if not stray or _offset(messages[row]) >= acted]
-
-
-def _left(one: _Waiting, limit: int, horizon_ms: int | None) -> int:
-    return one.up_to(2**62 if horizon_ms is None else horizon_ms, limit)
 
 
 def _offset(message: Message) -> int:

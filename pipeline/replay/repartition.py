@@ -139,7 +139,8 @@ class _Moving:
                     tell(done, goal, f"{(done - first) / max(0.1, time.monotonic() - began_s):,.0f} records/s")
                     self._crew.tend()
 
-                self._copier.copy(limits, limits, self._newest_ms() - margin_ms, told)
+                horizon_ms = self._newest_ms() - margin_ms
+                self._copier.copy_behind(limits, self._before.journal_ends(), horizon_ms, told)
         with self._watch.step("folding the copy", measured=True) as tell:
             self._await_folded(tell)
 
@@ -161,7 +162,7 @@ class _Moving:
         with self._watch.step(f"generation {self._move.old.number} to its end"):
             cut = self._await_settled(ends)
         with self._watch.step("copying the rest"):
-            self._copier.copy(cut, cut, None, lambda _: self._crew.tend())
+            self._copier.copy_rest(cut, cut, lambda _: self._crew.tend())
             self._after.await_tables(self._crew.tend, self._after.journal_ends())
         with self._watch.step(f"comparing with generation {self._move.old.number}"):
             found = compare_merged(self._ground.server, self._move.old, self._move.new, self._crew.tend)
@@ -171,7 +172,7 @@ class _Moving:
                 f" `meterline generations drop {self._move.new.number}` throws the copy away"
             )
         with self._watch.step("copying the last records"):
-            self._copier.copy(ends, cut, None, lambda _: self._crew.tend())
+            self._copier.copy_rest(ends, cut, lambda _: self._crew.tend(), in_order=False)
 
     def _await_routed(self) -> None:
         """Wait until every adjustment is in the journal."""

@@ -110,21 +110,21 @@ def sending(place: Site) -> Iterator[Sender]:
 
 
 def test_more_partitions_and_fewer_under_load(stack: Stack, namespace: str, home: Path) -> None:
-    with site(stack, namespace, home) as place:
+    with site(stack, namespace, home, partitions=4) as place:
         place.traffic.send_each()
         place.traffic.send(300)
         place.settle()
         before = summaries(place.client)
         assert before
         with sending(place) as sender:
-            for partitions, number in ((5, 2), (2, 3)):
+            for partitions, number in ((8, 2), (6, 3)):
                 run = place.command(*repartition(place, partitions))
                 assert run.end() == 0, run.said
                 assert f"{namespace}.meter-events-j{number} now, with {partitions} partitions" in run.said
                 assert place.generations().live.number == number
                 assert summaries(place.client) == before
                 place.deployment.partitions = partitions
-        assert_exact(place, 2)
+        assert_exact(place, 6)
         assert_moving(place.client, sender)
         assert summaries(place.client) == before
         assert place.worker.alive()

@@ -12,6 +12,7 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 
+from pipeline.clickhouse import tables
 from pipeline.clickhouse.connection import Server, connect
 from pipeline.clickhouse.migrations import migrate
 from pipeline.clickhouse.windows import moment_of
@@ -46,7 +47,7 @@ def client(stack: Stack, namespace: str) -> Iterator[Client]:
             event = MeterEvent(f"f{offset}", "flight_miles", customer, units, ms, key.dimensions, True)
             rows.append(row_of(Place(0, offset, ms), event))
         for table, content in tables_of(rows).items():
-            found.insert_arrow({"summary_shards": "summary_shards_g1"}.get(table, table), content)
+            found.insert_arrow(tables.table_of(table), content)
         yield found
 
 

@@ -21,7 +21,7 @@ from pipeline.domain.events import MeterEvent
 from pipeline.domain.limits import VALUE_UNIT
 from pipeline.domain.partitioning import partition_of
 from pipeline.kafka.reading import read
-from pipeline.kafka.topics import Topics
+from pipeline.kafka.topics import TABLE, Topics
 
 Meterline = Callable[..., subprocess.CompletedProcess[str]]
 PARTITIONS = 3
@@ -87,7 +87,7 @@ def line(identifier: str, **change: Any) -> str:
 
 def test_topics_are_created_once_and_check_out(meterline: Meterline) -> None:
     assert meterline("topics", "check").returncode == 1
-    assert meterline("topics", "create").stdout.count("created ") == 6
+    assert meterline("topics", "create").stdout.count("created ") == len(TABLE)
     assert meterline("topics", "create").stdout == "all topics exist\n"
     assert meterline("topics", "check").stdout == "all topics are as they should be\n"
     differs = meterline("topics", "check", METERLINE_PARTITIONS="4")

@@ -14,9 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from pipeline.local.home import Home
 from pipeline.local.services import Ports, end, start_services
+
+# How quick the machine is decides about no test.
+settings.register_profile("meterline", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("meterline")
 
 
 @dataclass(frozen=True, slots=True)

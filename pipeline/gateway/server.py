@@ -30,6 +30,8 @@ from pipeline.gateway.problems import INVALID_REQUEST, Problem, invalid, unavail
 HEAD_WITHIN_S = 9.0
 """From the connection, or from the first byte behind a finished request, to the end of the head."""
 BODY_WITHIN_S = 30.0
+LINGER_S = 1.0
+"""A refused connection is read on for so long, so that no reset overtakes the answer (RFC 9112, 9.6)."""
 IDLE_S = 9
 """How long a connection may be kept without a request. Looks are half a second apart, so all is closed within ten."""
 LOOK_EVERY_TICKS = 5
@@ -67,13 +69,18 @@ class BoundedProtocol(HttpToolsProtocol):
         self._problem: Problem | None = None
         self.url = b""
         self._in_head = True
+        self._lingers = False
         self._head_bytes = self._wire_bytes = 0
         self._deadline_s = self.loop.time() + HEAD_WITHIN_S
         if len(self.connections) > CONNECTIONS_MAX or _hardly_fits(transport):
             self._refuse(unavailable(1, "Too many connections are open. Nothing was done: try again in a moment."))
+            self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         if self._problem is not None:
+            self._wire_bytes += len(data)
+            if self._lingers and self._wire_bytes > WIRE_BYTES_MAX:
+                self.transport.close()
             return
         if self._deadline_s == math.inf and (self.cycle is None or self.cycle.response_complete):
             self._deadline_s = self.loop.time() + HEAD_WITHIN_S
@@ -120,8 +127,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def overdue(self, now_s: float) -> None:
-        """Close the connection when its head or its body takes too long."""
-        if now_s > self._deadline_s and not self.transport.is_closing():
+        """Close the connection when its head or its body takes too long, or when it was refused a while ago."""
+        if now_s <= self._deadline_s or self.transport.is_closing():
+            return
+        if self._lingers:
+            self.transport.close()
+        else:
             self._refuse(Problem(408, INVALID_REQUEST, "The request did not come within its time."))
 
     def _count_head(self, more: int) -> None:
@@ -164,8 +175,18 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.write(_rendered(problem, "v2" if self.url.startswith(b"/v2/") else "v1"))
         if under_way:
             cycle.disconnected = True
+            cycle.waiting_for_100_continue = False
             cycle.message_event.set()
-        self.transport.close()
+        self._linger()
+
+    def _linger(self) -> None:
+        """Say no more, and let what is on its way come to nothing."""
+        if self.transport.is_closing():
+            return
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        self._lingers = True
+        self._deadline_s = self.loop.time() + LINGER_S
 
 
 def _head_too_large() -> Problem:

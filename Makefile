@@ -32,8 +32,11 @@ up: $(INSTALLED)  ## the whole stack on this machine, in the background
 stop: $(INSTALLED)  ## stop the stack that demo or up left running; its data stays in .meterline
 	@$(BIN)/meterline down
 
-test: $(INSTALLED)  ## all tests, on a stack of their own
-	@$(BIN)/python -m pytest
+# Tests wait more than they compute: three files at a time on two cores.
+JOBS ?= 3
+
+test: $(INSTALLED)  ## all tests, JOBS=3 files at a time
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 SEEDS ?= 10000
 MINUTES ?= 10

@@ -10,14 +10,19 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from pipeline.local.home import Home
 from pipeline.local.services import Ports, end, start_services
+
+# Tests start hundreds of processes: let the first of them leave its bytecode to the others.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # How quick the machine is decides about no test.
 settings.register_profile("meterline", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -60,27 +65,53 @@ def _meets_containers(item: pytest.Item) -> bool:
     return "containers" in item.path.parts or "stack" in getattr(item, "fixturenames", ())
 
 
+_STACK = pytest.StashKey[tuple[str, str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """With tests in several processes (``--numprocesses``), the one that hands them out owns the services."""
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        services = ExitStack()
+        config.add_cleanup(services.close)
+        config.stash[_STACK] = services.enter_context(_services())
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput["stack"] = node.config.stash[_STACK]
+
+
 @pytest.fixture(scope="session")
-def stack() -> Iterator[Stack]:
+def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
     """A broker and a ClickHouse endpoint for the whole run; no worker and no sink.
 
     METERLINE_TEST_STACK="host:port http://host:port" names a Kafka and a ClickHouse that run already: tests have
     namespaces of their own there, so one pair serves many runs. METERLINE_TEST_STACK=containers starts a pair in
     containers.
     """
+    if given := getattr(request.config, "workerinput", {}).get("stack"):
+        yield Stack(*given)
+        return
+    with _services() as addresses:
+        yield Stack(*addresses)
+
+
+@contextmanager
+def _services() -> Iterator[tuple[str, str]]:
     if IN_CONTAINERS:
         from tests.containers.pair import started_pair
 
         with started_pair() as addresses:
-            yield Stack(*addresses)
+            yield addresses
         return
     if given := os.environ.get("METERLINE_TEST_STACK"):
-        yield Stack(*given.split())
+        kafka, clickhouse = given.split()
+        yield kafka, clickhouse
         return
     with tempfile.TemporaryDirectory(prefix="meterline-tests-") as directory:
         services = start_services(Home.at(Path(directory)).make(), Ports.any(brokers=1))
         try:
-            yield Stack(services.kafka, services.clickhouse)
+            yield services.kafka, services.clickhouse
         finally:
             end(services.running)
 

@@ -72,6 +72,7 @@ MIX_FACTORS = (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53)
 _MATRIX = np.array(COEFFICIENTS, np.uint64).T.copy()
 _OF_ROW, _OF_SHARD, _OF_LENGTH, _OF_KEY = np.split(_MATRIX, [ROW_WORDS, ROW_WORDS + 1, ROW_WORDS + 2])
 _SHIFT = np.uint64(MIX_SHIFT)
+_NO_HASHES = np.empty((0, _LANES), np.uint64)
 _FACTORS = tuple(np.uint64(factor) for factor in MIX_FACTORS)
 
 
@@ -82,9 +83,13 @@ class Digest(NamedTuple):
     high: int = 0
 
     def plus(self, hashes: Hashes) -> Digest:
+        if not len(hashes):
+            return self
         return Digest(*(int(lane) for lane in (np.array(self, np.uint64) + hashes.sum(axis=0, dtype=np.uint64))))
 
     def minus(self, hashes: Hashes) -> Digest:
+        if not len(hashes):
+            return self
         return Digest(*(int(lane) for lane in (np.array(self, np.uint64) - hashes.sum(axis=0, dtype=np.uint64))))
 
     def __str__(self) -> str:
@@ -106,6 +111,8 @@ def added(digests: Iterable[Digest]) -> Digest:
 
 def hash_shards(keys: Sequence[bytes], rows: bytes, shard: int) -> Hashes:
     """The hashes of many shards of one partition. ``keys``: see ``key_bytes``; ``rows``: ``row_bytes``, joined."""
+    if not keys:
+        return _NO_HASHES
     words = np.frombuffer(rows, ">u8").reshape(len(keys), ROW_WORDS).astype(np.uint64)
     mixed: Hashes = words @ _OF_ROW + _hash_keys(keys) + np.uint64(shard) * _OF_SHARD
     for factor in _FACTORS:

@@ -32,6 +32,11 @@ NUMBERS: tuple[tuple[str, int], ...] = (
 )
 """The fields behind the head in the order of the schema, with the bytes of a decimal; 0: a long."""
 
+_NAMES = [name for name, _ in NUMBERS]
+_SIZES = [long_bytes(size) if size else b"" for _, size in NUMBERS]
+FEW = 32
+"""As many shards are encoded sooner one by one."""
+
 
 def shard_head(
     frame: bytes,
@@ -68,6 +73,8 @@ def encode_shards(heads: Sequence[bytes], numbers: npt.NDArray[Any]) -> list[byt
     fields of a shard whose count is 0 are 0, but for its version.
     """
     assert len(numbers) == len(heads), "one row of numbers per head"
+    if len(heads) <= FEW:
+        return [head + _one(row) for head, row in zip(heads, numbers[_NAMES].tolist(), strict=True)]
     longs = {name: _groups(numbers[name].astype(np.int64)) for name, size in NUMBERS if not size}
     columns = sum(size + 1 if size else len(longs[name]) for name, size in NUMBERS)
     matrix = np.empty((len(heads), columns), np.uint8)
@@ -95,6 +102,10 @@ def encode_shards(heads: Sequence[bytes], numbers: npt.NDArray[Any]) -> list[byt
     packed = matrix[used].tobytes()
     ends = np.cumsum(sizes).tolist()
     return [head + packed[start:end] for head, start, end in zip(heads, [0, *ends], ends, strict=False)]
+
+
+def _one(row: tuple[Any, ...]) -> bytes:
+    return b"".join([size + field if size else long_bytes(field) for size, field in zip(_SIZES, row, strict=True)])
 
 
 def _groups(values: npt.NDArray[np.int64]) -> list[npt.NDArray[np.uint64]]:

@@ -225,7 +225,7 @@ def pack_bodies(offsets: list[int], bodies: list[bytes]) -> list[tuple[bytes, by
     heads["size"] = np.fromiter(map(len, bodies), np.int64, len(bodies))
     joined, size = heads.tobytes(), _BODY.size
     numbers = places // BODIES_PER_PAGE
-    starts = np.flatnonzero(np.diff(numbers, prepend=-1)).tolist()
+    starts = [0, *(np.flatnonzero(numbers[1:] != numbers[:-1]) + 1).tolist()]
     return [
         (
             BODIES + _U64.pack(number),

@@ -66,6 +66,7 @@ class Partition:
     def __init__(self, journal: Journal, origin: Origin, store: OrderedStore, codec: Codec) -> None:
         self.journal = journal
         self.origin = origin
+        self._whose = dataclasses.asdict(origin)
         self.store = store
         self.codec = codec
         self.next_offset = 0
@@ -89,7 +90,7 @@ class Partition:
             self._recover(json.loads(packed))
 
     def _recover(self, meta: dict[str, Any]) -> None:
-        mine, its = dataclasses.asdict(self.origin), meta["origin"]
+        mine, its = self._whose, meta["origin"]
         for name in mine:
             if mine[name] != its[name]:
                 raise Refusal(_OTHER_ORIGIN[name].format(mine=mine[name], its=its[name], path=self.store.path))
@@ -167,7 +168,7 @@ class Partition:
 
     def _meta(self) -> bytes:
         meta = {
-            "origin": dataclasses.asdict(self.origin),
+            "origin": self._whose,
             "cursor": self.next_offset,
             "clock_ms": self.state.clock_ms,
             "digest": str(self.digest),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.codec import shards as shards_module
 from pipeline.codec.dimensions import dimensions_bytes
 from pipeline.codec.records import Codec
 from pipeline.codec.shards import NUMBERS, encode_shards, shard_head
@@ -64,12 +66,15 @@ def numbers_of(records: list[SummaryShard], order: str) -> np.ndarray:
     return array
 
 
-def by_columns(records: list[SummaryShard], order: str) -> list[bytes]:
+def encoded(records: list[SummaryShard], order: str, few: int) -> list[bytes]:
     frame = CODEC.frame_of("SummaryShard")
     heads = [shard_head(frame, *one.key[:4], dimensions_bytes(one.key.dimensions), one.shard) for one in records]
-    return encode_shards(heads, numbers_of(records, order))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards_module, "FEW", few)
+        return encode_shards(heads, numbers_of(records, order))
 
 
-@given(shards(long, value, total), st.sampled_from("<>"))
-def test_shards_by_columns_are_the_codecs_bytes(records: list[SummaryShard], order: str) -> None:
-    assert by_columns(records, order) == [CODEC.encode_shard(one) for one in records]
+@pytest.mark.parametrize("few", [0, 100], ids=["by columns", "one by one"])
+@given(records=shards(long, value, total), order=st.sampled_from("<>"))
+def test_many_shards_are_the_codecs_bytes(records: list[SummaryShard], order: str, few: int) -> None:
+    assert encoded(records, order, few) == [CODEC.encode_shard(one) for one in records]

@@ -7,6 +7,8 @@ request that was on the wire is applied even when its sender has died, and an ac
 from __future__ import annotations
 
 import asyncio
+import bisect
+import operator
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -32,6 +34,9 @@ class Stored(NamedTuple):
     headers: tuple[tuple[str, bytes], ...]
 
 
+_offset_of = operator.attrgetter("offset")
+
+
 class Log:
     """One partition."""
 
@@ -44,7 +49,8 @@ class Log:
         """Until when it has no leader."""
 
     def since(self, offset: int, count: int) -> list[Stored]:
-        return [one for one in self.records if one.offset >= offset][:count]
+        start = bisect.bisect_left(self.records, offset, key=_offset_of)
+        return self.records[start : start + count]
 
 
 class Broker:

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from random import Random
 from typing import Any
+
+
+class Stream(Random):
+    """A choice is drawn a million times a minute."""
+
+    def choice(self, among: Sequence[Any]) -> Any:
+        return among[int(self.random() * len(among))]
 
 
 class Chance:
@@ -12,12 +20,12 @@ class Chance:
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        self._streams: dict[str, Random] = {}
+        self._streams: dict[str, Stream] = {}
 
-    def of(self, name: str) -> Random:
+    def of(self, name: str) -> Stream:
         stream = self._streams.get(name)
         if stream is None:
-            stream = self._streams[name] = Random(f"{self.seed}/{name}")
+            stream = self._streams[name] = Stream(f"{self.seed}/{name}")
         return stream
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 from pipeline.codec.records import Codec
-from pipeline.domain.events import Adjustment, Disposition, MeterEvent, SummaryShard
+from pipeline.domain.events import Adjustment, MeterEvent, SummaryShard
 from pipeline.errors import UndecodableRecord
 from pipeline.kafka.topics import Topics
 from tests.simulation.broker import Broker, Place, Stored
@@ -44,24 +45,22 @@ class Checks:
         """(offset below which no cursor may stand without it, kind, what), in order."""
         self._paid = [0] * partitions
         self._committed: dict[tuple[str, Place], int] = {}
-        broker.on_append.append(self._appended)
+        self._looks: dict[str, Callable[[int, Stored], None]] = {
+            topics.journal: self._journal,
+            topics.summaries: self._shard,
+            topics.dispositions: self._disposition,
+            topics.dead_letters: self._letter,
+            topics.adjustments: self._adjustment,
+        }
+        broker.on_append.append(lambda topic, partition, stored: self._looks[topic](partition, stored))
 
     # While it runs.
 
-    def _appended(self, topic: str, partition: int, stored: Stored) -> None:
-        if topic == self.topics.journal:
-            self._journal(partition, stored)
-        elif topic == self.topics.summaries:
-            self._shard(partition, self.codec.decode_shard(stored.value))
-        elif topic == self.topics.dispositions:
-            self._disposition(partition, self.codec.decode_disposition(stored.value))
-        elif topic == self.topics.dead_letters:
-            self._letter(dict(stored.headers))
-        elif topic == self.topics.adjustments:
-            try:
-                self.adjustments[partition, stored.offset] = self.codec.decode_adjustment(stored.value)
-            except UndecodableRecord:
-                self.adjustments[partition, stored.offset] = None
+    def _adjustment(self, partition: int, stored: Stored) -> None:
+        try:
+            self.adjustments[partition, stored.offset] = self.codec.decode_adjustment(stored.value)
+        except UndecodableRecord:
+            self.adjustments[partition, stored.offset] = None
 
     def _journal(self, partition: int, stored: Stored) -> None:
         ledger, owed = self.ledgers[partition], self._owed[partition]
@@ -70,34 +69,31 @@ class Checks:
             content: Any = self.codec.decode_journal(stored.value)
         except UndecodableRecord as error:
             content = error.reason
-        before = {key: len(versions) for key, versions in ledger.shards.items()}
-        decided = sum(map(len, ledger.decisions.values()))
         ledger.read(stored.offset, stored.appended_at_ms, value, content)
         self.journal_values[partition].add(value)
         if not isinstance(content, str | MeterEvent):
             self.cancellations[partition].add(content.adjustment_id)
-        for key, versions in ledger.shards.items():
-            if len(versions) != before.get(key, 0):
-                owed.append((stored.offset, "shard", key))
-        if sum(map(len, ledger.decisions.values())) != decided:
-            for ones in ledger.decisions.values():
-                for one in ones:
-                    if one.decided_offset == stored.offset:
-                        owed.append((stored.offset, "decision", one))
-                        self.broker.trace.reach(f"{one.kind} {one.disposition}")
+        for one in ledger.news:
+            if isinstance(one, Decision):
+                owed.append((stored.offset, "decision", one))
+                self.broker.trace.reach(f"{one.kind} {one.disposition}")
+            else:
+                owed.append((stored.offset, "shard", one))
         if stored.offset in ledger.garbage:
             owed.append((stored.offset, "letter", None))
         if stored.offset in ledger.strays:
             owed.append((stored.offset, "stray", (content.identifier, value)))
 
-    def _shard(self, partition: int, shard: SummaryShard) -> None:
+    def _shard(self, partition: int, stored: Stored) -> None:
+        shard = self.codec.decode_shard(stored.value)
         hold("1 prefix determinism", shard.shard == partition, "a shard of", shard.shard, "published to", partition)
         key: Key = tuple(shard.key)
         expected = self.ledgers[partition].shards.get(key, {}).get(shard.version)
         hold("1 prefix determinism", expected == numbers_of(shard), shard, "published, expected", expected)
         self.shards[partition, key].add(shard.version)
 
-    def _disposition(self, partition: int, one: Disposition) -> None:
+    def _disposition(self, partition: int, stored: Stored) -> None:
+        one = self.codec.decode_disposition(stored.value)
         said = Decision(
             one.offset,
             one.decided_offset,
@@ -116,7 +112,8 @@ class Checks:
         hold("1 prefix determinism", one.partition == partition and said in expected, said, "expected", expected)
         self.decisions.add((partition, one.offset, one.decided_offset))
 
-    def _letter(self, headers: dict[str, bytes]) -> None:
+    def _letter(self, _: int, stored: Stored) -> None:
+        headers = dict(stored.headers)
         topic, partition, offset = headers["topic"].decode(), int(headers["partition"]), int(headers["offset"])
         if topic == self.topics.journal:
             reason = self.ledgers[partition].garbage.get(offset)

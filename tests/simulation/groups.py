@@ -262,7 +262,8 @@ class Member:
     async def commit_forever(self) -> None:
         while True:
             await asyncio.sleep(COMMIT_EVERY_S)
-            await self.commit()
+            if self.acked:
+                await self.commit()
 
     async def commit(self) -> None:
         async with self._committing:

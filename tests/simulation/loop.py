@@ -13,6 +13,7 @@ import contextlib
 import contextvars
 import dataclasses
 import heapq
+from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -39,6 +40,25 @@ class Host:
         return self.name
 
 
+class Handle:
+    """A callback that is due, in the context that it runs in. What asyncio's handles are, and no more."""
+
+    __slots__ = ("args", "callback", "cancelled_yet", "context", "host")
+
+    def __init__(self, callback: Callable[..., Any], args: tuple[Any, ...], context: contextvars.Context) -> None:
+        self.callback = callback
+        self.args = args
+        self.context = context
+        self.host = context.get(HOST)
+        self.cancelled_yet = False
+
+    def cancel(self) -> None:
+        self.cancelled_yet = True
+
+    def cancelled(self) -> bool:
+        return self.cancelled_yet
+
+
 class Waiting:
     """What a model returns from a call that blocks its thread until ``future`` is done."""
 
@@ -56,7 +76,8 @@ class SimLoop(asyncio.AbstractEventLoop):
         self.at_effect: Callable[[Host, str, str], None] = lambda host, name, when: None
         """Told before and after every call in a thread; may kill or freeze the host. Raises Died."""
         self._delay = delay
-        self._heap: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._ready: deque[Handle] = deque()
+        self._heap: list[tuple[float, int, Handle]] = []
         self._made = 0
         self._tasks: list[asyncio.Task[Any]] = []
 
@@ -75,7 +96,9 @@ class SimLoop(asyncio.AbstractEventLoop):
         return False
 
     def call_soon(self, callback, *args, context=None):
-        return self.call_at(self.now, callback, *args, context=context)
+        handle = Handle(callback, args, contextvars.copy_context() if context is None else context)
+        self._ready.append(handle)
+        return handle
 
     call_soon_threadsafe = call_soon
 
@@ -83,13 +106,10 @@ class SimLoop(asyncio.AbstractEventLoop):
         return self.call_at(self.now + delay, callback, *args, context=context)
 
     def call_at(self, when, callback, *args, context=None):
-        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        handle = Handle(callback, args, contextvars.copy_context() if context is None else context)
         self._made += 1
         heapq.heappush(self._heap, (when, self._made, handle))
         return handle
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """It is passed over when its time comes."""
 
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)
@@ -152,7 +172,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         asyncio._set_running_loop(self)
         try:
             while not done():
-                if not self._heap or self._heap[0][0] > deadline or self.turns > turns_max:
+                if self.turns > turns_max or not (self._ready or (self._heap and self._heap[0][0] <= deadline)):
                     raise Deadlock
                 self._turn()
                 if self.failure is not None:
@@ -162,28 +182,34 @@ class SimLoop(asyncio.AbstractEventLoop):
 
     def close(self) -> None:
         """Let go of what never ended."""
+        self._ready.clear()
         self._heap.clear()
         while self._tasks:
             task = self._tasks.pop()
             if not task.done():
                 with contextlib.suppress(BaseException):
                     task.get_coro().close()
+        self._ready.clear()
         self._heap.clear()
 
     def _turn(self) -> None:
-        when, number, handle = heapq.heappop(self._heap)
-        self.now = max(self.now, when)
-        if handle._cancelled:
+        if self._ready:
+            handle = self._ready.popleft()
+        else:
+            when, _, handle = heapq.heappop(self._heap)
+            self.now = max(self.now, when)
+        if handle.cancelled_yet:
             return
-        host = handle._context.get(HOST)
+        host = handle.host
         if host is not None:
             if host.dead:
                 return
             if host.frozen_until > self.now:
-                heapq.heappush(self._heap, (host.frozen_until, number, handle))
+                self._made += 1
+                heapq.heappush(self._heap, (host.frozen_until, self._made, handle))
                 return
         self.turns += 1
-        handle._run()
+        handle.context.run(handle.callback, *handle.args)
 
 
 def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:

@@ -82,6 +82,8 @@ class Ledger:
         """By version: the shard as it stood from that offset on."""
         self.decisions: dict[int, list[Decision]] = defaultdict(list)
         """By the offset of the record they are about, in the order in which they were taken."""
+        self.news: list[Key | Decision] = []
+        """What the last record came to: keys of shards, and decisions."""
         self.strays: dict[int, bytes] = {}
         self.garbage: dict[int, str] = {}
         self.value: defaultdict[str, int] = defaultdict(int)
@@ -93,6 +95,7 @@ class Ledger:
         self.clock_ms = max(self.clock_ms, appended_at_ms)
         self.next_offset = offset + 1
         self.offsets.append(offset)
+        self.news = []
         self._give_up_waiting(offset)
         if isinstance(content, str):
             self.garbage[offset] = content
@@ -106,6 +109,7 @@ class Ledger:
 
     def _decide(self, decision: Decision) -> None:
         self.decisions[decision.offset].append(decision)
+        self.news.append(decision)
 
     def _give_up_waiting(self, offset: int) -> None:
         for ones in self.waiting.values():
@@ -247,6 +251,8 @@ class Ledger:
 
     def _shard(self, key: Key, version: int) -> None:
         ones = self.counting[key]
+        if version not in self.shards[key]:
+            self.news.append(key)
         if not ones:
             self.shards[key][version] = (0, 0, None, None, None, None)
             return

@@ -9,18 +9,13 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import numpy as np
-
-import pipeline.sink.tabulation as tabulation
-import pipeline.worker.partition as partition_module
-import pipeline.worker.state as state_module
-from pipeline.codec.columns import TableColumns, decode_table
 from pipeline.codec.records import Codec
 from pipeline.domain.events import Adjustment, Cancellation, CancellationRange, MeterEvent
 from pipeline.errors import UndecodableRecord
 from pipeline.kafka.topics import Topics
-from pipeline.worker import layout
-from pipeline.worker.columnar import fold_rows
+from pipeline.sink import tabulation
+from pipeline.worker import columnar, layout
+from pipeline.worker import state as state_module
 from tests.simulation.broker import T0_MS, Broker
 from tests.simulation.chance import Chance, Trace
 from tests.simulation.checks import Checks, Violation
@@ -37,6 +32,8 @@ REST_WITHIN_S = 60.0
 
 
 LOOK_EVERY_S = 0.2
+FEW = 2
+"""Records that are folded one by one where more go by columns."""
 
 
 class Outcome(NamedTuple):
@@ -171,7 +168,7 @@ class World:
         random.seed(self.plan.chance)  # the sink's back-off
         logging.getLogger("meterline").setLevel(logging.CRITICAL)
         failure = None
-        with _quick(self.plan.shape.by_columns), contextlib.closing(self.loop):
+        with _small(self.plan.shape.by_columns), contextlib.closing(self.loop):
             try:
                 self._live()
             except Deadlock:
@@ -391,37 +388,21 @@ class World:
 
 
 @contextlib.contextmanager
-def _quick(by_columns: bool) -> Iterator[None]:
-    """Pages and caches so small that a few dozen records fill them.
-
-    Without columns, fold and tabulate record by record: the same answers (tested), and quicker on a handful.
-    """
-    kept = partition_module.fold_columns, tabulation.decode_table
-    pages = layout.BODIES_PER_PAGE, layout.ENTRIES_PER_PAGE, layout.ENTRY_PAGE_BYTES, state_module.CACHED_TALLIES_MAX
-    layout.BODIES_PER_PAGE, layout.ENTRIES_PER_PAGE, layout.ENTRY_PAGE_BYTES = 4, 3, 3 * layout.ENTRY_BYTES
-    state_module.CACHED_TALLIES_MAX = 2
-    if not by_columns:
-        partition_module.fold_columns = lambda partition, batch, checks: fold_rows(
-            partition, batch, range(len(batch)), {}
-        )
-        tabulation.decode_table = _no_columns
+def _small(by_columns: bool) -> Iterator[None]:
+    """Pages and caches so small that a few dozen records fill them, and few records many enough for columns."""
+    small: list[tuple[Any, str, int]] = [
+        (layout, "BODIES_PER_PAGE", 4),
+        (layout, "ENTRIES_PER_PAGE", 3),
+        (layout, "ENTRY_PAGE_BYTES", 3 * layout.ENTRY_BYTES),
+        (state_module, "CACHED_TALLIES_MAX", 2),
+    ]
+    if by_columns:
+        small += [(columnar, "FEW", FEW), (tabulation, "FEW", FEW)]
+    kept = [(where, name, getattr(where, name)) for where, name, _ in small]
+    for where, name, number in small:
+        setattr(where, name, number)
     try:
         yield
     finally:
-        partition_module.fold_columns, tabulation.decode_table = kept
-        layout.BODIES_PER_PAGE, layout.ENTRIES_PER_PAGE, layout.ENTRY_PAGE_BYTES = pages[:3]
-        state_module.CACHED_TALLIES_MAX = pages[3]
-
-
-_EMPTY: dict[str, TableColumns] = {}
-
-
-def _no_columns(name: str, values: list[bytes | None], prefixes: Any = None) -> TableColumns:
-    if name not in _EMPTY:
-        _EMPTY[name] = decode_table(name, [])
-    return _EMPTY[name]._replace(rest=np.arange(len(values)))
-
-
-def run(plan: Plan) -> Outcome:
-    """Run a plan in a world of its own."""
-    return World(plan).run()
+        for where, name, number in kept:
+            setattr(where, name, number)

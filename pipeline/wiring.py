@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import SettingsError
+from pipeline.logs import log_to_standard_error
 from pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -141,12 +142,11 @@ def run_worker(settings: Settings, apart: Apart | None = None) -> None:
     """Run one worker of the live generation until a signal stops it; with ``apart`` of another one."""
     os.environ.setdefault("POLARS_MAX_THREADS", "1")  # one worker, one core; read when Polars is first imported
     from pipeline.replay.following import part_of, rules_of, snapshots_of, state_of
-    from pipeline.stream.app import log_to_stderr
     from pipeline.worker.app import Worker, WorkerSettings
     from pipeline.worker.reset import reset
     from pipeline.worker.slots import claimed
 
-    log_to_stderr()
+    log_to_standard_error()
     await_kafka(settings)
     part = part_of(ledger(settings), settings.namespace, apart)
     number, state = part.generation.number, claimed(settings.state)
@@ -176,9 +176,8 @@ def run_sink(settings: Settings, apart: Apart | None = None, group: str = "") ->
     """
     from pipeline.replay.following import part_of
     from pipeline.sink.app import Sink, SinkSettings
-    from pipeline.stream.app import log_to_stderr
 
-    log_to_stderr()
+    log_to_standard_error()
     await_kafka(settings)
     part = part_of(ledger(settings), settings.namespace, apart)
     shared = apart is None or bool(group)

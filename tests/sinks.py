@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -28,7 +29,7 @@ class SinkProcess:
     def __init__(self, home: Path, kafka: str, clickhouse: str, namespace: str, **environ: str) -> None:
         """``environ``: settings by the second part of their variable, as ``EVENT_LOG="off"``."""
         self._log = home / "sink.log"
-        mine = {
+        mine = {name: text for name, text in os.environ.items() if not name.startswith("METERLINE_")} | {
             "METERLINE_HOME": str(home / "no-laptop-stack"),
             "METERLINE_KAFKA": kafka,
             "METERLINE_CLICKHOUSE": clickhouse,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import sys
 import time
 
 from pipeline.clickhouse.connection import ping
@@ -36,6 +35,7 @@ from pipeline.kafka.acknowledged import Acknowledged
 from pipeline.kafka.generations import GenerationLedger
 from pipeline.kafka.reading import partitions_of
 from pipeline.kafka.topics import Topics
+from pipeline.logs import log_to_standard_error
 
 _log = logging.getLogger("meterline.gateway")
 
@@ -92,10 +92,7 @@ def assemble(settings: GatewaySettings, codec: Codec) -> Parts:
 
 def run(settings: GatewaySettings, codec: Codec) -> int:
     """Serve until a signal ends it; the exit code. Raises MeterlineError when an address cannot be had."""
-    logging.Formatter.converter = time.gmtime
-    form = "%(asctime)sZ %(levelname)s %(name)s: %(message)s"
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format=form)
-    _log.setLevel(logging.INFO)
+    log_to_standard_error()
     addresses = [settings.listen, *([settings.metrics] if settings.metrics else [])]
     sockets = []
     for host, port in addresses:

@@ -7,10 +7,11 @@ request's id, and numbers. Lines are gathered and written together: one write pe
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 import traceback
 from collections.abc import Callable
+
+from pipeline.logs import standard_error
 
 GATHERED_S = 0.25
 GATHERED_LINES = 200
@@ -20,7 +21,7 @@ class RequestLog:
     """Writes with ``write``, standard error unless said."""
 
     def __init__(self, write: Callable[[str], object] | None = None) -> None:
-        self._write = write or sys.stderr.write
+        self._write = write or standard_error().write
         self._lines: list[str] = []
         self._later: asyncio.TimerHandle | None = None
 

@@ -15,7 +15,6 @@ import signal
 import ssl
 import sys
 import threading
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from typing import Any
 import faust
 from yarl import URL
 
+from pipeline import logs
 from pipeline.errors import MeterlineError, Unavailable
 from pipeline.stream.transport import BatchTransport, PassSchema, StartOffsets
 
@@ -129,15 +129,6 @@ def _credentials(kafka: Mapping[str, str]) -> Any:
     return faust.SSLCredentials(context) if context else None
 
 
-def log_to_stderr() -> None:
-    """One line per message, with UTC time. Faust and its clients speak from warnings on."""
-    logging.Formatter.converter = time.gmtime
-    logging.basicConfig(
-        level=logging.WARNING, stream=sys.stderr, format="%(asctime)sZ %(levelname)s %(name)s: %(message)s"
-    )
-    log.setLevel(logging.INFO)
-
-
 def end_process(error: BaseException) -> None:
     """Say why and stop at once. Safe at any point: a start after this is a recovery as after kill -9."""
     if isinstance(error, MeterlineError):
@@ -146,16 +137,14 @@ def end_process(error: BaseException) -> None:
     else:
         log.error("crashed", exc_info=error)
         code = EXIT_CRASHED
-    logging.shutdown()
-    sys.stderr.flush()
+    logs.drain()
     os._exit(code)
 
 
 def _leave(app: BatchApp) -> None:
+    logs.drain()
     if not app.begins_again:
         os._exit(0)
-    logging.shutdown()
-    sys.stderr.flush()
     # The same command line in the same process: a supervisor sees nothing, and none is needed.
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  # there is nothing for a shell
 

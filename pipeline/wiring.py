@@ -157,6 +157,7 @@ def run_worker(settings: Settings, apart: Apart | None = None) -> None:
         topics=part.topics,
         acting=apart is None,
         before=tuple(topics.worker_group for topics in part.others),
+        alone=part.alone,
         rules=rules_of(part.generation, settings.rules),
         state=state_of(state, number),
         snapshots=snapshots_of(settings.snapshots, settings.namespace, number),

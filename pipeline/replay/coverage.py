@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from confluent_kafka import TopicPartition
@@ -38,12 +38,11 @@ class Coverage:
         return {number: end for (_, number), end in self._ends(self._journal).items()}
 
     def journal_starts(self) -> Cursors:
-        earliest = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
-        return {number: start for (_, number), start in self._offsets(self._journal, earliest).items()}
+        return {number: start for (_, number), start in self._starts(self._journal).items()}
 
     def folded(self) -> Cursors:
         """Below these the worker has published everything."""
-        found = insistently(lambda: committed(self._kafka, self.topics.worker_group, self._journal))
+        found = self._committed(self.topics.worker_group, self._journal)
         return {number: found.get((topic, number), 0) for topic, number in self._journal}
 
     def uncopied(self) -> int:
@@ -80,11 +79,19 @@ class Coverage:
         time.sleep(LOOK_EVERY_S)
 
     def _uncopied(self, ends: Mapping[Place, int]) -> int:
-        come = insistently(lambda: committed(self._kafka, self.topics.sink_group, ends))
+        come = self._committed(self.topics.sink_group, ends)
         return sum(max(0, end - come.get(place, 0)) for place, end in ends.items())
+
+    # What it asks of Kafka.
+
+    def _committed(self, group: str, places: Iterable[Place]) -> dict[Place, int]:
+        return insistently(lambda: committed(self._kafka, group, places))
 
     def _ends(self, places: list[Place]) -> dict[Place, int]:
         return self._offsets(places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+
+    def _starts(self, places: list[Place]) -> dict[Place, int]:
+        return self._offsets(places, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
 
     def _offsets(self, places: list[Place], spec: OffsetSpec) -> dict[Place, int]:
         def ask() -> dict[Place, int]:

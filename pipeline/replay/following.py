@@ -30,6 +30,8 @@ class Part(NamedTuple):
     topics: Topics
     others: tuple[Topics, ...]
     """Of the other generations that are kept."""
+    alone: bool
+    """Whether there has never been another."""
     fate: Callable[[], Fate]
     """Whether to go on with it, asked again and again."""
     dropped: tuple[int, ...]
@@ -60,7 +62,8 @@ def part_of(ledger: GenerationLedger, namespace: str, apart: Apart | None) -> Pa
     fate = follow if apart is None else stay_with_parent
     dropped = tuple(number for number, one in known.by_number.items() if one.state == DROPPED)
     moves = mine.journal != known.live.journal
-    return Part(mine, topics_of_generation(namespace, mine), others, fate, dropped, moves)
+    alone = len(known.by_number) == 1
+    return Part(mine, topics_of_generation(namespace, mine), others, alone, fate, dropped, moves)
 
 
 def rules_of(generation: Generation, settings: FoldRules) -> FoldRules:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from pipeline.clickhouse import generations as sql
@@ -14,10 +15,13 @@ from pipeline.errors import Refusal
 from pipeline.kafka import admin, fence
 from pipeline.kafka.asking import admin_client, topics_of
 from pipeline.kafka.generations import GenerationLedger
-from pipeline.kafka.offsets import committed, committed_with_notes
+from pipeline.kafka.members import members
+from pipeline.kafka.offsets import Noted, committed, committed_with_notes
 from pipeline.kafka.reading import partitions_of
 from pipeline.kafka.start_offsets import commit_start_offsets
 from pipeline.kafka.topics import GENERATIONS, TABLE, Topics, topics_of_generation
+from pipeline.replay.beside import Beside, sql_beside
+from pipeline.replay.coverage import Coverage
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -32,6 +36,21 @@ class Ground:
 
     def topics(self, generation: Generation) -> Topics:
         return topics_of_generation(self.namespace, generation)
+
+    def coverage(self, generation: Generation) -> Coverage:
+        return Coverage(self.kafka, self.topics(generation), generation.partitions)
+
+    def members(self, group: str) -> int:
+        """How many processes a consumer group has."""
+        return members(self.kafka, group)
+
+    def reopen(self, topic: str) -> None:
+        """Let producers write to a topic that was closed for the sake of another one."""
+        fence.reopen(self.kafka, topic)
+
+    def beside(self, before: Generation, after: Generation) -> AbstractContextManager[Beside]:
+        """The tables of two generations, to compare them."""
+        return sql_beside(self.server, before, after)
 
     def prepare(self, generation: Generation) -> None:
         """Topics, groups and tables of a generation, those that are missing. Can be repeated."""
@@ -106,8 +125,7 @@ class Ground:
         places = [(self.topics(one).journal, number) for number in range(one.partitions)]
 
         def noted(other: Generation) -> set[tuple[str, int]]:
-            notes = committed_with_notes(self.kafka, self.topics(other).worker_group, places)
-            return {place for place, found in notes.items() if found.note}
+            return {place for place, found in self.noted(other, places).items() if found.note}
 
         others = [other for other in known.kept if other.number != one.number and other.journal == one.journal]
         if others and noted(one) - set().union(*map(noted, others)):
@@ -138,13 +156,27 @@ class Ground:
         if one.state in (BUILDING, DROPPED) and one.journal > found.live.journal:  # an unfinished copy of the journal
             own.append(topics.journal)
             for topic in (live.journal, live.adjustments):
-                fence.reopen(self.kafka, topic)
-        admin.delete(self.kafka, own, groups)
-        with translated(self.server), connect(self.server) as client:
-            sql.drop_tables(client, number)
-            if not any(other.journal == one.journal for other in found.kept if other.number != number):
-                sql.drop_event_log(client, one.journal)
+                self.reopen(topic)
+        self.delete(own, groups)
+        self.drop_tables(
+            one, log=not any(other.journal == one.journal for other in found.kept if other.number != number)
+        )
         return one
+
+    def noted(self, generation: Generation, places: list[tuple[str, int]]) -> dict[tuple[str, int], Noted]:
+        """What its workers have committed."""
+        return committed_with_notes(self.kafka, self.topics(generation).worker_group, places)
+
+    def delete(self, topics: Sequence[str], groups: Sequence[str]) -> None:
+        """Raises Refusal while somebody is in one of the groups."""
+        admin.delete(self.kafka, topics, groups)
+
+    def drop_tables(self, generation: Generation, *, log: bool) -> None:
+        """``log``: with the event log of its journal."""
+        with translated(self.server), connect(self.server) as client:
+            sql.drop_tables(client, generation.number)
+            if log:
+                sql.drop_event_log(client, generation.journal)
 
 
 assert GENERATIONS.belongs_to == "deployment", "the ledger outlives every generation"

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pipeline.clickhouse import tables
 from pipeline.clickhouse.connection import Server, connect, translated
 from pipeline.domain.generations import Generation
-from pipeline.replay.comparison import DIFFERENCES_KEPT, SLICES_OF_ROWS, Comparison, Difference, Key, Side
+from pipeline.replay.beside import Key, Side
+from pipeline.replay.comparison import DIFFERENCES_KEPT, SLICES_OF_ROWS, Comparison, Difference
 
 ALL_SHARDS = -1
 

@@ -25,10 +25,8 @@ from typing import NamedTuple, Protocol
 
 from pipeline.domain.generations import BUILDING, LIVE, Generation
 from pipeline.errors import MeterlineError, Refusal, Unavailable
-from pipeline.kafka import fence
-from pipeline.kafka.members import members
 from pipeline.replay.comparison import Comparison, compare
-from pipeline.replay.coverage import LOOK_EVERY_S, Coverage
+from pipeline.replay.coverage import LOOK_EVERY_S
 from pipeline.replay.crew import Crew
 from pipeline.replay.ground import Ground
 
@@ -86,7 +84,7 @@ def begin(ground: Ground, fold: str, watch: Watch) -> Generation:
 
 
 def _check_beginning(ground: Ground, live: Generation) -> None:
-    starts = Coverage(ground.kafka, ground.topics(live), live.partitions).journal_starts()
+    starts = ground.coverage(live).journal_starts()
     cut = {number: start for number, start in starts.items() if start > 0}
     if cut:
         number, start = min(cut.items())
@@ -136,7 +134,7 @@ def former(ground: Ground) -> Generation:
 
 def catch_up(ground: Ground, one: Generation, crew: Crew, watch: Watch) -> None:
     """Wait until the crew has folded and copied all but what came in the last moments."""
-    coverage = Coverage(ground.kafka, ground.topics(one), one.partitions)
+    coverage = ground.coverage(one)
     with watch.step("folding the journal", measured=True) as tell:
         first, started_s = sum(coverage.folded().values()), time.monotonic()
         goal, since_s = coverage.journal_ends(), time.monotonic()
@@ -164,9 +162,9 @@ def catch_up(ground: Ground, one: Generation, crew: Crew, watch: Watch) -> None:
 def compared(ground: Ground, one: Generation, crew: Crew, watch: Watch) -> Comparison:
     """The generation beside the live one."""
     live = ground.ledger.read().live
-    sides = tuple(Coverage(ground.kafka, ground.topics(side), side.partitions) for side in (live, one))
+    sides = (ground.coverage(live), ground.coverage(one))
     with watch.step(f"comparing with generation {live.number}") as tell:
-        return compare(ground.server, live, one, sides, crew.tend, lambda left: tell(0, 0, f"{left:,} left"))
+        return compare(ground.beside(live, one), live, one, sides, crew.tend, lambda left: tell(0, 0, f"{left:,} left"))
 
 
 def switch(ground: Ground, one: Generation, crew: Crew, watch: Watch) -> None:
@@ -174,20 +172,20 @@ def switch(ground: Ground, one: Generation, crew: Crew, watch: Watch) -> None:
     known = ground.ledger.read()
     former = known.live if known.live.number != one.number else known.former
     before = _regulars(ground, former) if former is not None and known.live.number != one.number else Before(0, 0)
-    coverage = Coverage(ground.kafka, ground.topics(one), one.partitions)
+    coverage = ground.coverage(one)
     if known.live.number != one.number:
         with watch.step("copying its state for the regular workers"):
             crew.keep_state(coverage.folded())
         ground.ledger.append(one.number, LIVE, one.journal, one.partitions, one.fold)
     topics = ground.topics(one)
     for topic in (topics.journal, topics.adjustments):
-        fence.reopen(ground.kafka, topic)  # they are closed when the generation has a journal of its own
+        ground.reopen(topic)  # they are closed when the generation has a journal of its own
     while former is not None:
         with watch.step(f"leaving generation {former.number}") as tell:
             _await_left(ground, former, crew, tell)
         with watch.step(f"generation {one.number} to the head"):
             coverage.await_tables(crew.tend, coverage.journal_ends())
-        if not members(ground.kafka, ground.topics(former).sink_group):
+        if not ground.members(ground.topics(former).sink_group):
             break  # else one came that had read the ledger before the decision, and copied on
     ground.show(one)
     with watch.step("regular processes take over"):
@@ -197,12 +195,12 @@ def switch(ground: Ground, one: Generation, crew: Crew, watch: Watch) -> None:
 
 def _regulars(ground: Ground, one: Generation) -> Before:
     topics = ground.topics(one)
-    return Before(members(ground.kafka, topics.worker_group), members(ground.kafka, topics.sink_group))
+    return Before(ground.members(topics.worker_group), ground.members(topics.sink_group))
 
 
 def _await_left(ground: Ground, former: Generation, crew: Crew, tell: Callable[[int, int, str], None]) -> None:
     group, deadline = ground.topics(former).sink_group, time.monotonic() + LEFT_WITHIN_S
-    while left := members(ground.kafka, group):
+    while left := ground.members(group):
         crew.tend()
         tell(0, 0, f"{left} sinks of it still run")
         if time.monotonic() > deadline:

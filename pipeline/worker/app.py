@@ -46,6 +46,8 @@ class WorkerSettings:
     """Whether that generation is live: adjustments, strays and dead letters are its worker's business."""
     before: tuple[str, ...]
     """Groups of the workers that may have acted before it."""
+    alone: bool
+    """Whether there has never been another generation."""
     rules: FoldRules
     state: Path
     snapshots: str
@@ -68,7 +70,15 @@ class Worker:
         cluster = KafkaCluster(settings.kafka)
         self.opening = Opening(cluster, stores, self.topics, settings.rules, codec, stamped=settings.acting)
         outlet = Publisher({**settings.kafka, "message.max.bytes": DEAD_LETTER_BYTES_MAX})
-        self.acts = Acts(settings.kafka, self.topics, codec, outlet, acting=settings.acting, before=settings.before)
+        self.acts = Acts(
+            settings.kafka,
+            self.topics,
+            codec,
+            outlet,
+            acting=settings.acting,
+            before=settings.before,
+            alone=settings.alone,
+        )
         self.core = WorkerCore(
             CoreLimits(settings.flush_every_ms, settings.flush_records, settings.snapshot_every_ms),
             codec,

@@ -60,14 +60,20 @@ class Broker:
         self.loop = loop
         self.chance = chance
         self.trace = trace
-        self.partitions = partitions
-        self.logs: dict[Place, Log] = {
-            (topic, number): Log() for topic, count in partitions.items() for number in range(count)
-        }
-        self.topic_ids = dict.fromkeys(partitions, "first")
+        self.partitions: dict[str, int] = {}
+        self.logs: dict[Place, Log] = {}
+        self.deleted: set[str] = set()
+        for topic, count in partitions.items():
+            self.create(topic, count)
         self.holes = 0.0
         self.on_append: list[Callable[[str, int, Stored], None]] = []
         self.leap_ms = 0
+
+    def create(self, topic: str, partitions: int) -> None:
+        """Make a topic, where there is none."""
+        if topic not in self.partitions:
+            self.partitions[topic] = partitions
+            self.logs |= {(topic, number): Log() for number in range(partitions)}
 
     def append(
         self,
@@ -100,9 +106,9 @@ class Broker:
     def describe(self, names: Iterable[str]) -> dict[str, TopicState]:
         config = {"message.timestamp.type": "LogAppendTime"}
         return {
-            name: TopicState(name, self.topic_ids[name], self.partitions[name], 3, config)
+            name: TopicState(name, "first", self.partitions[name], 3, config)
             for name in names
-            if name in self.partitions
+            if name in self.partitions and name not in self.deleted
         }
 
     def offsets(self, topic: str, partition: int) -> tuple[int, int]:
@@ -158,6 +164,8 @@ class SimOutlet:
     def _send(self, place: Place) -> None:
         queue, broker = self._queues[place], self._broker
         log = broker.logs[place]
+        if place[0] in broker.deleted:
+            return
         if log.away_until > broker.loop.now:
             broker.trace.reach("publish waited for a leader")
             broker.loop.call_on(None, log.away_until - broker.loop.now + 0.001, self._send, place)

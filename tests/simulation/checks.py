@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from pipeline.clickhouse.tables import derived
 from pipeline.codec.records import Codec
 from pipeline.domain.events import Adjustment, MeterEvent, SummaryShard
 from pipeline.errors import UndecodableRecord
@@ -24,6 +27,19 @@ def hold(invariant: str, holds: bool, *what: Any) -> None:
         raise Violation(f"{invariant}: {' '.join(map(str, what))}")
 
 
+class Outputs:
+    """What one generation has published."""
+
+    def __init__(self, topics: Topics) -> None:
+        self.topics = topics
+        self.shards: defaultdict[tuple[int, Key], set[int]] = defaultdict(set)
+        """Versions by (partition, key)."""
+        self.decisions: set[tuple[int, int, int]] = set()
+        """(partition, offset, decided_offset)"""
+        self.paid: defaultdict[int, int] = defaultdict(int)
+        """By partition, how much of what is owed was looked at."""
+
+
 class Checks:
     """Watches every append and every commit, and compares with the oracle's ledgers."""
 
@@ -33,26 +49,30 @@ class Checks:
         self.codec = codec
         partitions = broker.partitions[topics.journal]
         self.ledgers = [Ledger(number, partitions, windows) for number in range(partitions)]
-        self.shards: defaultdict[tuple[int, Key], set[int]] = defaultdict(set)
-        """Versions that were published."""
-        self.decisions: set[tuple[int, int, int]] = set()
-        """(partition, offset, decided_offset) of published dispositions."""
+        self.outputs: dict[int, Outputs] = {}
         self.letters: set[tuple[str, int, int]] = set()
         self.journal_values: list[set[bytes]] = [set() for _ in range(partitions)]
         self.adjustments: dict[tuple[int, int], Adjustment | None] = {}
         self.cancellations: list[set[str]] = [set() for _ in range(partitions)]
         self._owed: list[list[tuple[int, str, Any]]] = [[] for _ in range(partitions)]
-        """(offset below which no cursor may stand without it, kind, what), in order."""
-        self._paid = [0] * partitions
+        """(offset below which no cursor may stand without it, kind, what), in order: shards and decisions."""
+        self._acts: list[list[tuple[int, str, Any]]] = [[] for _ in range(partitions)]
+        """The same for dead letters and strays, which are the live generation's business."""
+        self._acted: defaultdict[int, int] = defaultdict(int)
         self._committed: dict[tuple[str, Place], int] = {}
         self._looks: dict[str, Callable[[int, Stored], None]] = {
             topics.journal: self._journal,
-            topics.summaries: self._shard,
-            topics.dispositions: self._disposition,
             topics.dead_letters: self._letter,
             topics.adjustments: self._adjustment,
         }
+        self.watch(topics)
         broker.on_append.append(lambda topic, partition, stored: self._looks[topic](partition, stored))
+
+    def watch(self, topics: Topics) -> None:
+        """From now on, what a generation publishes, too."""
+        outputs = self.outputs.setdefault(topics.generation, Outputs(topics))
+        self._looks[topics.summaries] = partial(self._shard, outputs)
+        self._looks[topics.dispositions] = partial(self._disposition, outputs)
 
     # While it runs.
 
@@ -80,19 +100,19 @@ class Checks:
             else:
                 owed.append((stored.offset, "shard", one))
         if stored.offset in ledger.garbage:
-            owed.append((stored.offset, "letter", None))
+            self._acts[partition].append((stored.offset, "letter", None))
         if stored.offset in ledger.strays:
-            owed.append((stored.offset, "stray", (content.identifier, value)))
+            self._acts[partition].append((stored.offset, "stray", (content.identifier, value)))
 
-    def _shard(self, partition: int, stored: Stored) -> None:
+    def _shard(self, outputs: Outputs, partition: int, stored: Stored) -> None:
         shard = self.codec.decode_shard(stored.value)
         hold("1 prefix determinism", shard.shard == partition, "a shard of", shard.shard, "published to", partition)
         key: Key = tuple(shard.key)
         expected = self.ledgers[partition].shards.get(key, {}).get(shard.version)
         hold("1 prefix determinism", expected == numbers_of(shard), shard, "published, expected", expected)
-        self.shards[partition, key].add(shard.version)
+        outputs.shards[partition, key].add(shard.version)
 
-    def _disposition(self, partition: int, stored: Stored) -> None:
+    def _disposition(self, outputs: Outputs, partition: int, stored: Stored) -> None:
         one = self.codec.decode_disposition(stored.value)
         said = Decision(
             one.offset,
@@ -110,7 +130,7 @@ class Checks:
             if decision.decided_offset == one.decided_offset
         ]
         hold("1 prefix determinism", one.partition == partition and said in expected, said, "expected", expected)
-        self.decisions.add((partition, one.offset, one.decided_offset))
+        outputs.decisions.add((partition, one.offset, one.decided_offset))
 
     def _letter(self, _: int, stored: Stored) -> None:
         headers = dict(stored.headers)
@@ -120,33 +140,43 @@ class Checks:
             hold("2 total disposition", reason == headers["reason"].decode(), "a dead letter says", headers)
         self.letters.add((topic, partition, offset))
 
-    def cursor(self, partition: int, cursor: int, who: str) -> None:
+    def cursor(self, partition: int, cursor: int, generation: int, who: str) -> None:
         """Invariant 5: nothing below a cursor or a committed offset is unpublished."""
-        owed, ledger = self._owed[partition], self.ledgers[partition]
-        while self._paid[partition] < len(owed) and owed[self._paid[partition]][0] < cursor:
-            offset, kind, what = owed[self._paid[partition]]
-            self._paid[partition] += 1
+        owed, ledger, outputs = self._owed[partition], self.ledgers[partition], self.outputs[generation]
+        while outputs.paid[partition] < len(owed) and owed[outputs.paid[partition]][0] < cursor:
+            offset, kind, what = owed[outputs.paid[partition]]
+            outputs.paid[partition] += 1
             if kind == "shard":
                 # Of a tally that changes again below the cursor only the newer shard has to be there.
                 version = max(version for version in ledger.shards[what] if version < cursor)
-                paid = any(one >= version for one in self.shards.get((partition, what), ()))
-            elif kind == "decision":
-                paid = (partition, what.offset, what.decided_offset) in self.decisions
-            elif kind == "letter":
+                paid = any(one >= version for one in outputs.shards.get((partition, what), ()))
+            else:
+                paid = (partition, what.offset, what.decided_offset) in outputs.decisions
+            hold("5 publish before commit", paid, who, "stands at", cursor, "without", kind, what, "of", offset)
+
+    def acted(self, partition: int, cursor: int, who: str) -> None:
+        """The same of what only the worker of the live generation does."""
+        owed = self._acts[partition]
+        while self._acted[partition] < len(owed) and owed[self._acted[partition]][0] < cursor:
+            offset, kind, what = owed[self._acted[partition]]
+            self._acted[partition] += 1
+            if kind == "letter":
                 paid = (self.topics.journal, partition, offset) in self.letters
             else:
                 paid = what[1] in self.journal_values[home(what[0], len(self.ledgers))]
             hold("5 publish before commit", paid, who, "stands at", cursor, "without", kind, what, "of", offset)
 
-    def commit(self, group: str, place: Place, offset: int, database: SimClickHouse) -> None:
+    def commit(self, group: str, acting: bool, place: Place, offset: int, database: SimClickHouse) -> None:
         before = self._committed.get((group, place), 0)
         hold("5 commits never go back", offset >= before, group, place, "from", before, "to", offset)
         self._committed[group, place] = offset
         topic, partition = place
-        if group == "sink":
+        if "-sink" in group:
             self._inserted(place, before, offset, database)
         elif topic == self.topics.journal:
-            self.cursor(partition, offset, "the group")
+            self.cursor(partition, offset, generation_of(group), group)
+            if acting:
+                self.acted(partition, offset, group)
         else:
             for number in range(before, offset):
                 if (partition, number) in self.adjustments:
@@ -170,27 +200,34 @@ class Checks:
 
     def _inserted(self, place: Place, before: int, offset: int, database: SimClickHouse) -> None:
         topic = place[0]
+        generation = generation_of(topic)
         for stored in self.broker.logs[place].records:
             if not before <= stored.offset < offset:
                 continue
-            if topic == self.topics.summaries:
+            if topic == self.outputs[generation].topics.summaries:
                 shard = self.codec.decode_shard(stored.value)
-                held = ((*shard.key, shard.shard), shard.version) in database.held["summary_shards"]
-            elif topic == self.topics.dispositions:
+                held = ((*shard.key, shard.shard), shard.version) in database.held[
+                    derived("summary_shards", generation)
+                ]
+            elif topic == self.outputs[generation].topics.dispositions:
                 one = self.codec.decode_disposition(stored.value)
-                held = ((one.partition, one.offset), one.decided_offset) in database.held["dispositions"]
+                held = ((one.partition, one.offset), one.decided_offset) in database.held[
+                    derived("dispositions", generation)
+                ]
             else:
                 continue
             hold("5 publish before commit", held, "the sink committed", topic, offset, "without", stored.offset)
 
     # At rest.
 
-    def at_rest(self, database: SimClickHouse | None, event_log: bool) -> None:
+    def at_rest(self, live: int, database: SimClickHouse | None, event_log: bool) -> None:
         """Everything is published, and ClickHouse, if there is one, says what the oracle says."""
         shards, fates = {}, {}
         for number, ledger in enumerate(self.ledgers):
             ledger.check_books()
-            self.cursor(number, self.broker.logs[self.topics.journal, number].end, "the world at rest")
+            end = self.broker.logs[self.topics.journal, number].end
+            self.cursor(number, end, live, "the world at rest")
+            self.acted(number, end, "the world at rest")
             for key, versions in ledger.shards.items():
                 shards[*key, number] = (max(versions), versions[max(versions)])
             for offset, ones in ledger.decisions.items():
@@ -199,9 +236,15 @@ class Checks:
             self._routed(partition, offset)
         if database is None:
             return
-        served = {key: (row["version"], _row_numbers(row)) for key, row in database.final("summary_shards").items()}
+        hold("7 what is served", database.shown == live, "the views show", database.shown, "and live is", live)
+        served = {
+            key: (row["version"], _row_numbers(row)) for key, row in database.final_of("summary_shards", live).items()
+        }
         hold("7 what is served", served == shards, _difference(served, shards))
-        told = {key: (row["decided_offset"], row["disposition"]) for key, row in database.final("dispositions").items()}
+        told = {
+            key: (row["decided_offset"], row["disposition"])
+            for key, row in database.final_of("dispositions", live).items()
+        }
         hold("2 total disposition", told == fates, _difference(told, fates))
         if event_log:
             logged = set(database.final("meter_events_j1")) | set(database.final("cancellations_j1"))
@@ -212,6 +255,12 @@ class Checks:
                 if offset not in ledger.garbage
             }
             hold("2 total disposition", logged == expected, "event log", logged ^ expected)
+
+
+def generation_of(name: str) -> int:
+    """The generation that a topic's or a group's name speaks of."""
+    number = re.search(r"-g(\d+)$", name)
+    return int(number[1]) if number else 1
 
 
 def numbers_of(shard: SummaryShard) -> Shard:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.clickhouse.tables import derived
 from pipeline.errors import Unavailable
 from tests.simulation.broker import Broker
 
@@ -31,16 +32,21 @@ KEYS: dict[str, tuple[tuple[str, ...], str | None]] = {
     "cancellations_j1": (("partition", "offset"), None),
     "adjustments": (("id", "partition", "offset"), None),
 }
-"""ORDER BY, and the version of ReplacingMergeTree."""
+"""ORDER BY, and the version of ReplacingMergeTree, of every table, by its name without its generation."""
+
+
+def of(table: str) -> tuple[tuple[str, ...], str | None]:
+    return KEYS[re.sub(r"_g\d+$", "", table)]
 
 
 class SimClickHouse:
-    """All tables, by name without their generation."""
+    """All tables, and which generation the views show."""
 
     def __init__(self, broker: Broker) -> None:
         self.rows: defaultdict[str, list[Row]] = defaultdict(list)
         self.held: defaultdict[str, set[tuple[Any, ...]]] = defaultdict(set)
         """(key, version) of every row that was ever applied."""
+        self.shown = 1
         self.away_until = 0.0
         self.unsure_until = 0.0
         self._broker = broker
@@ -49,15 +55,13 @@ class SimClickHouse:
     def insert(self, table: str, rows: pa.Table) -> None:
         """``pipeline.sink.edges.Inserter``"""
         now, reach = self._broker.loop.now, self._broker.trace.reach
-        if self.away_until > now:
-            reach("database away")
-            raise Unavailable("ClickHouse does not answer")
+        self.ask()
         fate = self._random.choice(("whole", "applied", "part", "nothing")) if self.unsure_until > now else "whole"
         if fate == "nothing":
             raise Unavailable("the connection was reset")
         if fate == "part":
             rows = rows.slice(0, self._random.randint(0, len(rows)))
-        self._apply(re.sub(r"_g\d+$", "", table), rows)
+        self._apply(table, rows)
         if fate == "applied":
             reach("insert applied without an answer")
         if fate == "part":
@@ -65,8 +69,14 @@ class SimClickHouse:
         if fate != "whole":
             raise Unavailable("the connection was reset")
 
+    def ask(self) -> None:
+        """Raises Unavailable while it is away."""
+        if self.away_until > self._broker.loop.now:
+            self._broker.trace.reach("database away")
+            raise Unavailable("ClickHouse does not answer")
+
     def _apply(self, table: str, rows: pa.Table) -> None:
-        key, version = KEYS[table]
+        key, version = of(table)
         columns = {field.name: _plain(rows.column(field.name)) for field in rows.schema}
         names = list(columns)
         for values in zip(*columns.values(), strict=True):
@@ -74,9 +84,12 @@ class SimClickHouse:
             self.rows[table].append(row)
             self.held[table].add((tuple(row[name] for name in key), row[version] if version else None))
 
+    def final_of(self, name: str, generation: int) -> dict[tuple[Any, ...], Row]:
+        return self.final(derived(name, generation))
+
     def final(self, table: str) -> dict[tuple[Any, ...], Row]:
         """``SELECT * FROM table FINAL`` by key."""
-        key, version = KEYS[table]
+        key, version = of(table)
         found: dict[tuple[Any, ...], Row] = {}
         for row in self.rows[table]:
             place = tuple(row[name] for name in key)

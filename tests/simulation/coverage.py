@@ -73,4 +73,18 @@ RECOVERY = (
     "refused",
 )
 
-MUST_BE_REACHED = frozenset((*FAULTS, *DISPOSITIONS, *RECOVERY))
+GENERATIONS = (
+    "kill_operator",
+    "kill_crew",
+    "rebuild was killed",
+    "rollback was killed",
+    "drop was killed",
+    "compared",
+    "rebuild came to its end",
+    "rollback came to its end",
+    "drop came to its end",
+    "left for another generation",
+    "left alone",
+)
+
+MUST_BE_REACHED = frozenset((*FAULTS, *DISPOSITIONS, *RECOVERY, *GENERATIONS))

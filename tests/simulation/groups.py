@@ -9,7 +9,8 @@ hands by then stays there.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import itertools
+from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -26,14 +27,15 @@ COMMIT_EVERY_S = 0.5
 class Coordinator:
     """One consumer group."""
 
-    def __init__(self, name: str, broker: Broker, topics: list[str]) -> None:
+    def __init__(self, name: str, broker: Broker) -> None:
         self.name = name
         self.broker = broker
-        self.places = [(topic, number) for topic in topics for number in range(broker.partitions[topic])]
-        self.committed: dict[Place, int] = dict.fromkeys(self.places, 0)
+        self.committed: defaultdict[Place, int] = defaultdict(int)
+        self.noted: set[Place] = set()
+        """Places whose offset was committed with a note, by a worker that acts (pipeline/worker/acts.py)."""
         self.generation = 0
         self.members: list[Member] = []
-        self.on_commit: list[Callable[[Place, int], None]] = []
+        self.on_commit: list[Callable[[Place, int, bool], None]] = []
         self.commits_lost = 0.0
         self._random = broker.chance.of(f"group {name}")
 
@@ -62,9 +64,11 @@ class Coordinator:
         order = list(self.members)
         self._random.shuffle(order)
         shares: dict[int, set[Place]] = {id(member): set() for member in order}
-        for number, place in enumerate(self.places):
-            if order:
-                shares[id(order[number % len(order)])].add(place)
+        turn = itertools.count()
+        for topic in dict.fromkeys(topic for member in self.members for topic in member.topics):
+            readers = [member for member in order if topic in member.topics]
+            for number in range(self.broker.partitions[topic]):
+                shares[id(readers[next(turn) % len(readers)])].add((topic, number))
         for member in order:
             delay = self._random.choice((0.001, 0.01, 0.1, 0.4))
             self.broker.loop.call_on(member.host, delay, member.assign, self.generation, shares[id(member)])
@@ -79,8 +83,9 @@ class Coordinator:
             return False
         for place, offset in offsets.items():
             for told in self.on_commit:
-                told(place, offset)
+                told(place, offset, member.acting)
             self.committed[place] = offset
+            (self.noted.add if member.acting else self.noted.discard)(place)
         if self._random.random() < self.commits_lost:
             self.broker.trace.reach("commit's answer lost")
             return False
@@ -111,10 +116,16 @@ class Member:
         self,
         host: Host,
         coordinator: Coordinator,
+        topics: list[str],
         batch_records: int,
-        take_over: Callable[[], Awaitable[None]] | None = None,
-        start_offset: Callable[[Place], int | None] | None = None,
+        acting: bool = False,
     ) -> None:
+        """``acting``: whether it commits with the note of a worker that acts."""
+        self.topics = topics
+        self.acting = acting
+        self.take_over: Callable[[], Awaitable[None]] | None = None
+        self.start_offsets: Callable[[set[Place]], dict[Place, int]] = lambda assigned: {}
+        """Where to read on from, if not where the group stands. Called in a thread."""
         self.host = host
         self.coordinator = coordinator
         self.broker = coordinator.broker
@@ -123,14 +134,12 @@ class Member:
         self.acked: dict[Place, list[int]] = {}
         self.known_committed: dict[Place, int] = {}
         self._batch_records = batch_records
-        self._take_over = take_over
-        self._start_offset = start_offset
         self._random = self.broker.chance.of(f"member {host.name}")
         self._positions: dict[Place, int] = {}
         self._group_stood_at: dict[Place, int] = {}
         self._committing = asyncio.Lock()
         self._flow = False
-        self._queues: dict[str, deque[Batch]] = {topic: deque() for topic, _ in coordinator.places}
+        self._queues: dict[str, deque[Batch]] = {topic: deque() for topic in topics}
         self._some: dict[str, asyncio.Event] = {topic: asyncio.Event() for topic in self._queues}
         self._reassigned = asyncio.Event()
         self._news = asyncio.Event()
@@ -169,7 +178,10 @@ class Member:
         return {number: self.coordinator.committed[self.journal, number] for number in partitions}
 
     def note_done(self, partition: int, next_offset: int) -> None:
-        self.acked.setdefault((self.journal, partition), []).append(next_offset - 1)
+        self.note_place((self.journal, partition), next_offset)
+
+    def note_place(self, place: Place, next_offset: int) -> None:
+        self.acked.setdefault(place, []).append(next_offset - 1)
 
     # Its tasks.
 
@@ -178,18 +190,17 @@ class Member:
             await self._reassigned.wait()
             self._reassigned.clear()
             generation = self.generation
-            if self._take_over is not None:
-                await self._take_over()
+            if self.take_over is not None:
+                await self.take_over()
             if generation != self.generation:
                 self.broker.trace.reach("rebalanced again during a take over")
                 continue
-            await asyncio.sleep(0.005)
+            starts = await asyncio.to_thread(self.start_offsets, self.assignment)
+            if generation != self.generation:
+                continue
             for place in sorted(self.assignment):
-                self._positions[place] = self._group_stood_at[place] = self.coordinator.committed[place]
-                self.known_committed[place] = self.coordinator.committed[place]
-                start = self._start_offset(place) if self._start_offset is not None else None
-                if start is not None:
-                    self._positions[place] = start
+                self._group_stood_at[place] = self.known_committed[place] = self.coordinator.committed[place]
+                self._positions[place] = starts.get(place, self.coordinator.committed[place])
             self._flow = True
             self._news.set()
 

@@ -20,6 +20,9 @@ from typing import Any
 HOST: contextvars.ContextVar[Host | None] = contextvars.ContextVar("host", default=None)
 
 
+TURNS_MAX = 200_000
+
+
 class Died(BaseException):
     """The host was killed in the middle of a call of its own."""
 
@@ -79,6 +82,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         self._ready: deque[Handle] = deque()
         self._heap: list[tuple[float, int, Handle]] = []
         self._made = 0
+        self._deadline = 0.0
         self._tasks: list[asyncio.Task[Any]] = []
 
     # What asyncio asks of a loop.
@@ -166,19 +170,35 @@ class SimLoop(asyncio.AbstractEventLoop):
             if host.dead:
                 raise Died
 
-    def run_until(self, done: Callable[[], bool], deadline: float, turns_max: int = 100_000) -> None:
+    def run_until(self, done: Callable[[], bool], deadline: float) -> None:
         """Let things happen until ``done``. Raises what any of them raised, or Deadlock."""
+        self._deadline = deadline
         before = asyncio._get_running_loop()
         asyncio._set_running_loop(self)
         try:
-            while not done():
-                if self.turns > turns_max or not (self._ready or (self._heap and self._heap[0][0] <= deadline)):
-                    raise Deadlock
-                self._turn()
-                if self.failure is not None:
-                    raise self.failure
+            self._go_on(done)
         finally:
             asyncio._set_running_loop(before)
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass in the middle of a call: its host waits, all others go on. Not within a task. Raises Died."""
+        host = HOST.get()
+        assert host is not None
+        until = self.now + seconds
+        while not host.dead and self.now < (until := max(until, host.frozen_until)):
+            self.call_at(until, _nothing, context=contextvars.Context())
+            self._go_on(lambda moment=until: host.dead or self.now >= moment)
+        if host.dead:
+            raise Died
+
+    def _go_on(self, done: Callable[[], bool]) -> None:
+        while not done():
+            in_time = self._ready or (self._heap and self._heap[0][0] <= self._deadline)
+            if self.turns > TURNS_MAX or not in_time:
+                raise Deadlock
+            self._turn()
+            if self.failure is not None:
+                raise self.failure
 
     def close(self) -> None:
         """Let go of what never ended."""
@@ -210,6 +230,10 @@ class SimLoop(asyncio.AbstractEventLoop):
                 return
         self.turns += 1
         handle.context.run(handle.callback, *handle.args)
+
+
+def _nothing() -> None:
+    """What is due when nothing but time has to pass."""
 
 
 def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:

@@ -29,6 +29,28 @@ EFFECTS = (
 )
 
 
+OPERATED = 0.08
+SCRIPTS = (
+    ("rebuild",),
+    ("rebuild", "rollback"),
+    ("rebuild", "drop"),
+    ("rebuild", "rollback", "drop", "rebuild"),
+)
+OPERATOR_EFFECTS = (
+    "append",
+    "prepare",
+    "members",
+    "shown",
+    "show",
+    "beside",
+    "committed",
+    "sleep",
+    "tend",
+    "delete",
+    "drop tables",
+)
+
+
 class Step(NamedTuple):
     """One thing that is done to the world at a virtual moment."""
 
@@ -57,6 +79,8 @@ class Shape(NamedTuple):
     insert_rows: int
     holes: float
     commits_lost: float
+    script: tuple[str, ...]
+    """What an operator does, one after the other: rebuild, rollback, drop."""
     unsure: float
     """How often a producer does not learn that a record was taken, and sends it again."""
 
@@ -86,8 +110,11 @@ def plan_of(seed: int) -> Plan:
         insert_rows=random.choice((3, 1000)),
         holes=random.choice((0.0, 0.0, 0.2)),
         commits_lost=random.choice((0.0, 0.2, 0.6)),
+        script=random.choice(SCRIPTS) if random.random() < OPERATED else (),
         unsure=random.choice((0.0, 0.1)),
     )
+    if shape.script:  # a rebuild compares tables, and copies a whole journal
+        shape = shape._replace(sinks=max(1, shape.sinks), batch_records=12)
     drawn = _Steps(random, shape)
     return Plan(seed, shape, tuple(sorted(drawn.traffic() + drawn.faults(), key=lambda step: step.at)), seed)
 
@@ -204,6 +231,8 @@ class _Steps:
             "kill_sink": random.choice((0, 4)) if self.shape.sinks else 0,
             "freeze_sink": random.choice((0, 3)) if self.shape.sinks else 0,
             "retention": random.choice((0, 0, 0, 0, 2)),
+            "kill_operator": random.choice((0, 10)) if self.shape.script else 0,
+            "kill_crew": random.choice((0, 6)) if self.shape.script else 0,
         }
         if not any(kinds.values()):
             return []
@@ -224,6 +253,16 @@ class _Steps:
         random = self.random
         when = random.choice(("before", "after"))
         return (random.choice(self.hosts), random.choice(EFFECTS), when, random.randint(1, 3), self._pause())
+
+    def _kill_operator(self) -> tuple[Any, ...]:
+        random = self.random
+        effect, when = random.choice(OPERATOR_EFFECTS), random.choice(("before", "after"))
+        return ("operator", effect, when, random.choice((1, 1, 2, 3, 10, 30)), random.choice((0.1, 3.0, 8.0)))
+
+    def _kill_crew(self) -> tuple[Any, ...]:
+        random = self.random
+        effect, when = random.choice(EFFECTS), random.choice(("before", "after"))
+        return (random.choice(("crew-0", "crew-1", "crew-sink")), effect, when, random.randint(1, 4), None)
 
     def _freeze(self) -> tuple[Any, ...]:
         return (self.random.choice(self.hosts), self.random.choice((0.2, 1.0, 4.0, 6.0)))

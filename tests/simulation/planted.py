@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -18,16 +19,22 @@ from pipeline.domain.ledger import Awaited, Counted
 from pipeline.domain.partitioning import partition_of
 from pipeline.domain.tally import Tally
 from pipeline.errors import MeterlineError
+from pipeline.replay import comparison
+from pipeline.replay.coverage import Coverage
 from pipeline.sink.feed import Feed
 from pipeline.sink.tabulation import Tabulator
 from pipeline.worker import core, layout, publishing
 from pipeline.worker import partition as partition_module
 from pipeline.worker import state as state_module
+from pipeline.worker.acts import Acts
 from pipeline.worker.core import WorkerCore
 from pipeline.worker.garbage import Sweep
 from pipeline.worker.opening import Opening
 from pipeline.worker.partition import Partition
 from pipeline.worker.state import StoredState
+from tests.simulation.ground import SimGround
+from tests.simulation.hosts import SimActs
+from tests.simulation.world import World
 
 Plant = Callable[[Any], None]
 PLANTED: dict[str, Plant] = {}
@@ -389,6 +396,62 @@ def old_cursor_is_committed(patch: Any) -> None:
             group.note_done(number, partition.cursor)
 
     patch.setattr(WorkerCore, "take_over", take_over)
+
+
+# Generations.
+
+
+@planted
+def tables_are_shown_before_they_are_full(patch: Any) -> None:
+    patch.setattr(Coverage, "await_tables", lambda self, meanwhile, covered=None: self.folded())
+
+
+@planted
+def sinks_of_the_former_generation_are_not_awaited(patch: Any) -> None:
+    original = SimGround.members
+    patch.setattr(SimGround, "members", lambda self, group: 0 if "-sink" in group else original(self, group))
+
+
+@planted
+def a_new_generation_begins_to_act_at_its_cursor(patch: Any) -> None:
+    def take_over(self: Acts, partition: Partition, committed: int) -> None:
+        partition.acts_from = max(committed, partition.next_offset) if self._acting else None
+
+    patch.setattr(Acts, "take_over", take_over)
+
+
+@planted
+def offsets_without_a_note_are_believed(patch: Any) -> None:
+    """Those of workers that only built a generation, and sent no strays on."""
+    original = SimActs._noted
+
+    def noted(self: SimActs, group: str, places: Any) -> Any:
+        return {place: one._replace(note="any") for place, one in original(self, group, places).items()}
+
+    patch.setattr(SimActs, "_noted", noted)
+
+
+@planted
+def snapshots_shared_by_generations(patch: Any) -> None:
+    """A generation that begins with another one's state never publishes what that one did."""
+    original = World.__init__
+
+    def made(self: World, plan: Any) -> None:
+        original(self, plan)
+        only = self.snapshots[1]
+        self.snapshots = defaultdict(lambda: only)
+
+    patch.setattr(World, "__init__", made)
+
+
+@planted
+def tallies_that_move_are_taken_for_different(patch: Any) -> None:
+    original = comparison._judge
+
+    def judge(pair: Any, cut: Any, found: Any, moved: Any) -> None:
+        original(pair, dict.fromkeys(cut, 10**9), found, moved)
+
+    patch.setattr(comparison, "_judge", judge)
 
 
 # Snapshots and the sink.

@@ -5,24 +5,30 @@ from __future__ import annotations
 import contextlib
 import logging
 import random
-from collections import deque
-from collections.abc import Iterator
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 from pipeline.codec.records import Codec
 from pipeline.domain.events import Adjustment, Cancellation, CancellationRange, MeterEvent
+from pipeline.domain.generations import DROPPED
 from pipeline.errors import UndecodableRecord
-from pipeline.kafka.topics import Topics
+from pipeline.kafka.offsets import Noted
+from pipeline.kafka.reading import Record
+from pipeline.kafka.topics import Topics, topics_of_generation
 from pipeline.sink import tabulation
 from pipeline.worker import columnar, layout
 from pipeline.worker import state as state_module
-from tests.simulation.broker import T0_MS, Broker
+from tests.simulation.broker import T0_MS, Broker, Place
 from tests.simulation.chance import Chance, Trace
 from tests.simulation.checks import Checks, Violation
 from tests.simulation.clickhouse import SimClickHouse
+from tests.simulation.ground import SimLedger
 from tests.simulation.groups import Coordinator
 from tests.simulation.hosts import Machine, SinkHost, WorkerHost
 from tests.simulation.loop import Deadlock, Host, SimLoop
+from tests.simulation.operator import Operator, virtual_time
 from tests.simulation.oracle import Windows, home
 from tests.simulation.plan import RULES, TRAFFIC_S, Plan, Step
 from tests.simulation.stores import SnapshotStore
@@ -31,6 +37,8 @@ REST_WITHIN_S = 60.0
 """Virtual time between the last step and rest: lag 0 everywhere (invariant 12 of FAULTS)."""
 
 
+OPERATED_WITHIN_S = 600.0
+"""The same where somebody rebuilds: commands wait for as long as a minute and a half."""
 LOOK_EVERY_S = 0.2
 FEW = 2
 """Records that are folded one by one where more go by columns."""
@@ -104,21 +112,19 @@ class World:
         windows = Windows(RULES.max_past_ms, RULES.max_ahead_ms, RULES.cancellation_window_ms)
         self.checks = Checks(self.broker, topics, self.codec, windows)
         self.database = SimClickHouse(self.broker)
-        self.snapshots = SnapshotStore()
-        self.workers = Coordinator("worker", self.broker, [topics.journal, topics.adjustments])
-        sunk = [topics.summaries, topics.dispositions]
-        if plan.shape.event_log:
-            sunk += [topics.journal, topics.adjustments]
-        self.sinks = Coordinator("sink", self.broker, sunk)
-        for group in (self.workers, self.sinks):
-            group.commits_lost = plan.shape.commits_lost
-            group.on_commit.append(lambda place, offset, name=group.name: self._committed(name, place, offset))
+        self.snapshots: defaultdict[int, SnapshotStore] = defaultdict(SnapshotStore)
+        """By generation."""
+        self.ledger = SimLedger(self)
+        self.groups: dict[str, Coordinator] = {}
+        self.commits_lost = plan.shape.commits_lost
         self.broker.on_append.append(self._appended)
         self.machines: dict[str, Machine] = {}
         for number in range(plan.shape.workers):
-            self.machines[f"worker-{number}"] = WorkerHost(self, f"worker-{number}", self.workers)
+            self.machines[f"worker-{number}"] = WorkerHost(self, f"worker-{number}")
         for number in range(plan.shape.sinks):
-            self.machines[f"sink-{number}"] = SinkHost(self, f"sink-{number}", self.sinks)
+            self.machines[f"sink-{number}"] = SinkHost(self, f"sink-{number}")
+        self.crew: dict[str, Machine] = {}
+        self.operator = Operator(self, list(plan.shape.script)) if plan.shape.script else None
         self.traps: deque[list[Any]] = deque()
         self.truncated = False
         self.steps_left = len(plan.steps)
@@ -136,24 +142,56 @@ class World:
                 if trap[3] <= 0:
                     self.traps.remove(trap)
                     self.trace.say(self.loop.now, host.name, f"{trap[4]} {when} {name}")
-                    machine = self.machines[host.name]
+                    machine = self._named(host.name)
                     (machine.kill if trap[4] == "kill" else machine.freeze)(trap[5])
 
     def _appended(self, topic: str, partition: int, stored: Any) -> None:
         self.trace.say(self.loop.now, topic, "append", partition, stored.offset, stored.appended_at_ms - T0_MS)
-        for machine in self.machines.values():
+        for machine in (*self.machines.values(), *self.crew.values()):
             if machine.member is not None:
                 machine.member.wake((topic, partition))
 
-    def _committed(self, group: str, place: tuple[str, int], offset: int) -> None:
-        self.trace.say(self.loop.now, group, "commit", *place, offset)
-        self.checks.commit(group, place, offset, self.database)
+    def _named(self, name: str) -> Machine:
+        if name == "operator" and self.operator is not None:
+            return self.operator
+        return self.crew[name] if name in self.crew else self.machines[name]
 
-    def wrote(self, who: str, partition: int, cursor: int) -> None:
-        self.trace.say(self.loop.now, who, "writes", partition, cursor)
-        self.checks.cursor(partition, cursor, who)
+    def group(self, name: str) -> Coordinator:
+        if name not in self.groups:
+            self.groups[name] = group = Coordinator(name, self.broker)
+            group.commits_lost = self.commits_lost
+            group.on_commit.append(partial(self._committed, name))
+        return self.groups[name]
+
+    def noted(self, group: str, places: Iterable[Place]) -> dict[Place, Noted]:
+        """``pipeline.kafka.offsets.committed_with_notes``"""
+        one = self.group(group)
+        return {
+            place: Noted(one.committed[place], "by a worker that acts" if place in one.noted else "")
+            for place in places
+        }
+
+    def records(self, topic: str, partition: int, start: int) -> Iterator[Record]:
+        """``pipeline.kafka.reading.read``"""
+        for one in list(self.broker.logs[topic, partition].records):
+            if one.offset >= start:
+                yield Record(partition, one.offset, one.appended_at_ms, one.key, one.value, list(one.headers))
+
+    def _committed(self, group: str, place: Place, offset: int, acting: bool) -> None:
+        self.trace.say(self.loop.now, group, "commit", *place, offset)
+        self.checks.commit(group, acting, place, offset, self.database)
+
+    def wrote(self, machine: Machine, acting: bool, partition: int, cursor: int) -> None:
+        self.trace.say(self.loop.now, machine.name, "writes", partition, cursor)
+        self.checks.cursor(partition, cursor, machine.number, machine.name)
+        if acting:
+            self.checks.acted(partition, cursor, machine.name)
 
     def refused(self, machine: Machine, why: str) -> None:
+        if self.ledger.read().by_number[machine.number].state == DROPPED:
+            self.trace.reach("found its generation dropped")
+            machine.kill(0.5)  # whatever watches over processes starts it again
+            return
         if not self.truncated:
             self.loop.failure = Violation(f"12 liveness: {machine.name} refuses, though nothing is wrong: {why}")
             return
@@ -168,7 +206,7 @@ class World:
         random.seed(self.plan.chance)  # the sink's back-off
         logging.getLogger("meterline").setLevel(logging.CRITICAL)
         failure = None
-        with _small(self.plan.shape.by_columns), contextlib.closing(self.loop):
+        with _small(self.plan.shape.by_columns), virtual_time(self), contextlib.closing(self.loop):
             try:
                 self._live()
             except Deadlock:
@@ -183,11 +221,15 @@ class World:
             machine.start()
         for step in self.plan.steps:
             self.loop.call_at(step.at, self._take, step)
+        if self.operator is not None:
+            self.loop.call_at(self.chance.of("operator").random() * TRAFFIC_S, self.operator.start)
         self.loop.call_at(TRAFFIC_S, self._heal)
-        self.loop.run_until(lambda: self.rested, TRAFFIC_S + REST_WITHIN_S)
+        self.loop.run_until(lambda: self.rested, TRAFFIC_S + (OPERATED_WITHIN_S if self.operator else REST_WITHIN_S))
         if not any(machine.refused for machine in self.machines.values()):
             self.checks.at_rest(
-                self.database if self.plan.shape.sinks else None, self.plan.shape.event_log and not self.truncated
+                self.ledger.read().live.number,
+                self.database if self.plan.shape.sinks else None,
+                self.plan.shape.event_log and not self.truncated,
             )
 
     def _take(self, step: Step) -> None:
@@ -201,7 +243,9 @@ class World:
         self.traps.clear()
         for log in self.broker.logs.values():
             log.away_until = 0.0
-        self.workers.commits_lost = self.sinks.commits_lost = 0.0
+        self.commits_lost = 0.0
+        for group in self.groups.values():
+            group.commits_lost = 0.0
         self.database.away_until = self.database.unsure_until = 0.0
         self._look_for_rest()
 
@@ -214,19 +258,35 @@ class World:
             return False
         if any(machine.refused for machine in self.machines.values()):
             return self.loop.now > TRAFFIC_S + 10.0
-        return all(
-            group.committed[place] >= self.broker.logs[place].end
-            for group in (self.workers, self.sinks)
-            if group.name == "worker" or self.plan.shape.sinks
-            for place in group.places
-        )
+        if self.operator is not None and (self.operator.script or not self._taken_over()):
+            return False
+        return not self._lag()
+
+    def _taken_over(self) -> bool:
+        """Whether regular workers have all of the journal: a crew that was faster sends no strays on."""
+        topics = self.topics_of_live()
+        noted = self.group(topics.worker_group).noted
+        return all((topics.journal, number) in noted for number in range(self.plan.shape.partitions))
+
+    def _live_groups(self) -> list[tuple[Coordinator, list[str]]]:
+        """Those of the live generation, with the topics that they read."""
+        topics = self.topics_of_live()
+        found = [(self.group(topics.worker_group), [topics.journal, topics.adjustments])]
+        if self.plan.shape.sinks:
+            shared = [topics.journal, topics.adjustments] if self.plan.shape.event_log else []
+            found.append((self.group(topics.sink_group), [topics.summaries, topics.dispositions, *shared]))
+        return found
+
+    def topics_of_live(self) -> Topics:
+        return topics_of_generation(self.topics.namespace, self.ledger.read().live)
 
     def _lag(self) -> list[Any]:
         return [
-            (group.name, *place, group.committed[place], self.broker.logs[place].end)
-            for group in (self.workers, self.sinks)
-            for place in group.places
-            if group.committed[place] < self.broker.logs[place].end
+            (group.name, topic, number, group.committed[topic, number], self.broker.logs[topic, number].end)
+            for group, topics in self._live_groups()
+            for topic in topics
+            for number in range(self.broker.partitions[topic])
+            if group.committed[topic, number] < self.broker.logs[topic, number].end
         ]
 
     # Steps: what producers do.
@@ -308,8 +368,10 @@ class World:
 
     _do_kill_sink = _do_kill
 
-    def _do_kill_at(self, name: str, effect: str, when: str, count: int, pause: float) -> None:
+    def _do_kill_at(self, name: str, effect: str, when: str, count: int, pause: float | None) -> None:
         self.traps.append([name, effect, when, count, "kill", pause])
+
+    _do_kill_operator = _do_kill_crew = _do_kill_at
 
     def _do_freeze(self, name: str, seconds: float) -> None:
         self.machines[name].freeze(seconds)
@@ -320,19 +382,19 @@ class World:
         self.traps.append([name, effect, when, count, "freeze", seconds])
 
     def _do_rebalance(self) -> None:
-        self.workers.rebalance("chance")
+        self.group(self.topics_of_live().worker_group).rebalance("chance")
 
     def _do_storm(self, count: int, apart: float) -> None:
         """One rebalance after the other."""
         for number in range(count):
-            self.loop.call_later(number * apart, self.workers.rebalance, "storm")
+            self.loop.call_later(number * apart, self._do_rebalance)
 
     def _do_stop(self, name: str, pause: float) -> None:
         self.machines[name].stop(pause)
 
     def _do_join(self) -> None:
         name = f"worker-{len(self.machines)}"
-        self.machines[name] = machine = WorkerHost(self, name, self.workers)
+        self.machines[name] = machine = WorkerHost(self, name)
         machine.start()
 
     def _do_skew(self, number: int, skew_ms: int) -> None:
@@ -350,21 +412,22 @@ class World:
     def _do_lose_disk(self, name: str, pause: float) -> None:
         machine = self.machines[name]
         machine.kill(pause)
-        machine.disk.stores.clear()
+        machine.disks.clear()
 
     def _do_lose_commits(self) -> None:
         """Kafka forgets the offsets of a group that has been empty for long: everybody was away."""
-        for group in (self.workers, self.sinks):
-            for machine in self.machines.values():
-                if machine.coordinator is group:
-                    machine.kill(self.chance.of("lose commits").choice((0.1, 0.5)))
+        for machine in (*self.machines.values(), *self.crew.values()):
+            machine.kill(None if machine.name in self.crew else self.chance.of("lose commits").choice((0.1, 0.5)))
+        for group in self.groups.values():
             group.members.clear()
-            group.committed = dict.fromkeys(group.committed, 0)
+            group.committed.clear()
+            group.noted.clear()
         self.checks.forget_commits()
 
     def _do_damage_snapshot(self) -> None:
-        for snapshots in self.snapshots.of.values():
-            snapshots[-1].damaged = True
+        for store in self.snapshots.values():
+            for snapshots in store.of.values():
+                snapshots[-1].damaged = True
 
     def _do_gives_up(self, name: str) -> None:
         machine = self.machines[name]
@@ -381,7 +444,8 @@ class World:
         """Records are deleted, up to a snapshot or up to anywhere."""
         number %= self.plan.shape.partitions
         log = self.broker.logs[self.topics.journal, number]
-        kept = [one.cursor for origin, ones in self.snapshots.of.items() for one in ones if origin.partition == number]
+        stored = self.snapshots[self.ledger.read().live.number].of
+        kept = [one.cursor for origin, ones in stored.items() for one in ones if origin.partition == number]
         log.first = max(log.first, max(kept) if kept and part < 0.7 else int(log.end * part))
         log.records = [one for one in log.records if one.offset >= log.first]
         self.truncated = True

@@ -37,6 +37,7 @@ class Stack:
     clickhouse: str
 
 
+CONTAINER_TESTS = Path(__file__).parent / "containers"
 IN_CONTAINERS = os.environ.get("METERLINE_TEST_STACK") == "containers"
 collect_ignore = [] if IN_CONTAINERS else ["containers"]
 
@@ -62,7 +63,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _meets_containers(item: pytest.Item) -> bool:
-    return "containers" in item.path.parts or "stack" in getattr(item, "fixturenames", ())
+    return item.path.parent == CONTAINER_TESTS or "stack" in getattr(item, "fixturenames", ())
 
 
 _STACK = pytest.StashKey[tuple[str, str]]()

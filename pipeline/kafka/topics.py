@@ -58,7 +58,8 @@ JOURNAL = Topic(
     ("MeterEvent", "Cancellation"),
     "the identifier, UTF-8; murmur2 finds its partition. A range cancellation: the adjustment id, in every partition",
     ("any service", "gateway", "worker"),
-    ("worker", "sink"),
+    # The gateway: when the oldest record was appended that answers do not know of yet.
+    ("worker", "sink", "gateway"),
     "journal",
 )
 ADJUSTMENTS = Topic(

@@ -7,12 +7,15 @@ import random
 import re
 import time
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from pipeline.errors import Unavailable
 from pipeline.kafka.lag import LagReader
-from pipeline.kafka.topics import Topics
+from pipeline.kafka.topics import TABLE, Topics
 from tests.containers import engine
 from tests.containers.compose import Compose
 from tests.containers.pair import serves
@@ -21,6 +24,29 @@ from tests.workers import until
 FLIGHTS = 60_000
 UP_TO_QUERY_S = 60.0
 """From `up` to the first answer, images being there; on a machine that has nothing else to do."""
+
+
+LISTENING = """
+import socket
+for family, path in ((socket.AF_INET, "/proc/net/tcp"), (socket.AF_INET6, "/proc/net/tcp6")):
+    for line in list(open(path))[1:]:
+        _, local, _, state, *_ = line.split()
+        host, port = local.split(":")
+        words = [bytes.fromhex(host[at : at + 8])[::-1] for at in range(0, len(host), 8)]
+        address = socket.inet_ntop(family, b"".join(words))
+        if state == "0A" and address != "127.0.0.11":  # where Docker itself answers for names
+            print(f"{address}:{int(port, 16)}")
+"""
+"""Prints where the container that runs it accepts connections."""
+
+
+def status(asked: Request) -> int:
+    try:
+        with urlopen(asked, timeout=10) as answer:
+            return int(answer.status)
+    except HTTPError as error:
+        with error:
+            return int(error.code)
 
 
 def state(container: str) -> dict[str, object]:
@@ -97,6 +123,35 @@ def test_all_parts_run_healthy_and_confined(up: tuple[Compose, float]) -> None:
         assert found["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
         assert found["HostConfig"]["Memory"] > 0
         assert not [pair for pair in found["Config"]["Env"] if re.match(r"METERLINE_\w*(PASSWORD|SECRETS)=", pair)]
+
+
+def test_the_welcome_names_commands_that_work(up: tuple[Compose, float]) -> None:
+    """What it says of the demo is tried above; a key that it makes is taken by the gateway."""
+    compose, _ = up
+    said = compose("logs", "--no-color", "welcome")
+    assert {compose.gateway_url} <= set(re.findall(r"http://[0-9.:]+", said))
+    commands = re.findall(r"docker compose run --rm cli (.*)", said)
+    assert [command.split() for command in commands] == [["demo"], ["keys", "create"]]
+    (key,) = re.findall(r"^(sk_test_\w+)\s*$", compose.cli("keys", "create"), re.MULTILINE)
+    asked = Request(f"{compose.gateway_url}/v1/billing/meters", headers={"Authorization": f"Bearer {key}"})
+    until(lambda: status(asked) == 200, "the gateway knows the key")
+
+
+def test_s20_nothing_listens_but_what_is_listed(up: tuple[Compose, float]) -> None:
+    """Neither Faust's web server nor anything else of a library's."""
+    compose, _ = up
+    listed = {"worker": set(), "sink": set(), "gateway": {"0.0.0.0:8484", "127.0.0.1:8485"}}
+    for service, addresses in listed.items():
+        for container in compose.containers(service):
+            assert set(engine.docker_cli("exec", container, "python", "-c", LISTENING).split()) == addresses, service
+
+
+def test_s20_no_topic_made_itself(up: tuple[Compose, float]) -> None:
+    compose, _ = up
+    client = AdminClient({"bootstrap.servers": f"127.0.0.1:{compose.kafka_port}", "log_level": 0})
+    client.list_topics("meterline.misspelt", timeout=10)
+    found = {name for name in client.list_topics(timeout=10).topics if not name.startswith("__")}
+    assert found == {Topics("meterline").name(topic) for topic in TABLE}
 
 
 def test_every_worker_has_its_own_state_and_keeps_it(up: tuple[Compose, float]) -> None:

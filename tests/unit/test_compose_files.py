@@ -90,6 +90,17 @@ def test_every_part_has_its_own_kafka_user_where_there_are_users() -> None:
     assert kafka["KAFKA_ALLOW_EVERYONE_IF_NO_ACL_FOUND"] == "false"
 
 
+@pytest.mark.parametrize(
+    ("service", "user"),
+    [("migrations", "admin"), ("sink", "writer"), ("gateway", "reader"), ("cli", "reader"), ("worker", None)],
+)
+def test_every_part_is_the_clickhouse_user_that_it_needs_to_be(service: str, user: str | None) -> None:
+    environ = services("docker-compose.yml")[service]["environment"]
+    wanted = user and (f"meterline_{user}", f"/var/lib/meterline/secrets/clickhouse-{user}")
+    given = (environ.get("METERLINE_CLICKHOUSE_USER"), environ.get("METERLINE_CLICKHOUSE_PASSWORD_FILE"))
+    assert given == (wanted or (None, None))
+
+
 def test_three_brokers_keep_three_copies() -> None:
     found = services("docker-compose.ha.yml")
     for broker in ("kafka", "kafka-2", "kafka-3"):

@@ -23,7 +23,6 @@ BROKER = {
     "KAFKA_CONTROLLER_QUORUM_VOTERS": "1@127.0.0.1:9093",
     "KAFKA_CONTROLLER_LISTENER_NAMES": "CONTROLLER",
     "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-    "KAFKA_LISTENERS": "PLAINTEXT://:9092,CONTROLLER://127.0.0.1:9093",
     "KAFKA_LOG_DIRS": "/var/lib/kafka/data",
     "KAFKA_HEAP_OPTS": "-Xms64m -Xmx400m",
     # As on the laptop: half the time to start, and tests start many.
@@ -66,6 +65,8 @@ def started_pair() -> Iterator[tuple[str, str]]:
         DockerContainer(engine.kafka_image())
         .with_name(f"{engine.PREFIX}kafka")
         .with_envs(**broker_properties() | BROKER | replicas)
+        # One port inside and outside: where transactions are concerned, a broker calls itself by the name it advertises.
+        .with_env("KAFKA_LISTENERS", f"PLAINTEXT://:{kafka_port},CONTROLLER://127.0.0.1:9093")
         .with_env("KAFKA_ADVERTISED_LISTENERS", f"PLAINTEXT://127.0.0.1:{kafka_port}")
     )
     clickhouse = (
@@ -75,7 +76,7 @@ def started_pair() -> Iterator[tuple[str, str]]:
         .with_env("CLICKHOUSE_SKIP_USER_SETUP", "1")
     )
     # Testcontainers would publish them on every address of this machine.
-    kafka.ports["9092/tcp"] = ("127.0.0.1", kafka_port)  # type: ignore[assignment]
+    kafka.ports[f"{kafka_port}/tcp"] = ("127.0.0.1", kafka_port)  # type: ignore[assignment]
     clickhouse.ports["8123/tcp"] = ("127.0.0.1", clickhouse_port)  # type: ignore[assignment]
     with kafka, clickhouse:
         server = f"127.0.0.1:{kafka_port}"

@@ -13,7 +13,6 @@ from typing import Any, Self
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
-from docker.errors import NotFound
 from docker.models.containers import Container
 
 from pipeline.local import ports
@@ -42,9 +41,9 @@ _numbers = itertools.count(1)
 
 
 class Cluster:
-    """All containers of one test module. ``disk_mb``: each broker's disk, in memory; None for the engine's own."""
+    """All containers of one test module. ``disk_mb``: the size of each broker's disk, which is in memory."""
 
-    def __init__(self, disk_mb: int | None = None) -> None:
+    def __init__(self, disk_mb: int) -> None:
         self._name = f"{engine.PREFIX}cluster{next(_numbers)}-"
         self._disk_mb = disk_mb
         self._ports = dict(zip(BROKERS, ports.choose((0,) * len(BROKERS)), strict=True))
@@ -53,6 +52,8 @@ class Cluster:
         self._made: list[Any] = []
         self._volumes: list[Any] = []
         self._outside: dict[str, Any] = {}
+        self._inside: dict[str, Container] = {}
+        """By their names on the inside network."""
         self.brokers: dict[int, Container] = {}
 
     def __enter__(self) -> Self:
@@ -102,7 +103,7 @@ class Cluster:
             None,
             environ,
             {"9092/tcp": ("127.0.0.1", self._ports[number])},
-            {self._disk(number).name: {"bind": "/var/lib/kafka/data"}} if self._disk_mb else {},
+            {self._disk(number).name: {"bind": "/var/lib/kafka/data"}},
         )
 
     def _disk(self, number: int) -> Any:
@@ -150,6 +151,7 @@ class Cluster:
             **options,
         )
         self._made.append(made)
+        self._inside[name] = made
         self.inside.connect(made, aliases=[name])
         made.start()
         return made
@@ -186,29 +188,23 @@ class Cluster:
         """Take it off the inside network: what it sends there goes nowhere, and nothing is said to anybody."""
         self.inside.disconnect(container)
 
-    def join(self, container: Container, name: str) -> None:
+    def join(self, container: Container) -> None:
+        """Put it back on the inside network, under its name."""
+        (name,) = (name for name, one in self._inside.items() if one == container)
         self.inside.connect(container, aliases=[name])
 
     def heal(self) -> None:
-        """Bring every broker back: started, running on, and on its network; wait until nothing is out of sync."""
-        for number, broker in self.brokers.items():
-            broker.reload()
-            if broker.status == "paused":
-                broker.unpause()
-            elif broker.status != "running":
-                broker.start()
-            broker.reload()
-            if self.inside.name not in broker.attrs["NetworkSettings"]["Networks"]:
-                self.join(broker, f"kafka-{number}")
+        """Bring everybody back: started, running on, and on the network; wait until no replica is out of sync."""
+        for container in self._inside.values():
+            container.reload()
+            if container.status == "paused":
+                container.unpause()
+            elif container.status == "exited":
+                container.start()
+            container.reload()
+            if self.inside.name not in container.attrs["NetworkSettings"]["Networks"]:
+                self.join(container)
         self.await_whole()
-
-    def remove(self, *containers: Container) -> None:
-        for one in containers:
-            try:
-                one.remove(force=True, v=True)
-            except NotFound:
-                continue
-            self._made.remove(one)
 
     # What they say.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -78,6 +79,11 @@ class Compose:
     def cli(self, *arguments: str) -> str:
         """``docker compose run --rm cli ...``"""
         return self("run", "--rm", "-T", "cli", *arguments, timeout_s=RUN_WITHIN_S)
+
+    def new_key(self) -> str:
+        """An API key, by the command that the welcome names."""
+        (key,) = re.findall(r"^(sk_test_\w+)\s*$", self.cli("keys", "create"), re.MULTILINE)
+        return str(key)
 
     def start_cli(self, log: Path, *arguments: str) -> subprocess.Popen[bytes]:
         """The same in the background."""

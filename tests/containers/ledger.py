@@ -13,6 +13,9 @@ from typing import Self
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+import requests
+import stripe
+
 from pipeline.codec.records import Codec
 from pipeline.domain.events import MeterEvent
 from pipeline.kafka.topics import Topics
@@ -20,6 +23,29 @@ from tests.oracle import World, read_topic
 
 ANSWERED_WITHIN_S = 40.0
 """Longer than a gateway itself waits for Kafka."""
+PAUSE_S = 0.01
+
+
+def knows(url: str, key: str) -> bool:
+    """Whether the gateway has heard of this key."""
+    asked = requests.get(f"{url}/v1/billing/meters", headers={"Authorization": f"Bearer {key}"}, timeout=10)
+    return asked.status_code not in (401, 503)
+
+
+def new_meter(url: str, key: str) -> stripe.billing.Meter:
+    """A meter whose event name is new."""
+    http = stripe.RequestsClient()
+    client = stripe.StripeClient(key, base_addresses={"api": url, "meter_events": url}, http_client=http)
+    try:
+        return client.v1.billing.meters.create(
+            {
+                "display_name": "calls",
+                "event_name": f"calls_{time.time_ns()}",
+                "default_aggregation": {"formula": "sum"},
+            }
+        )
+    finally:
+        http.close()
 
 
 class Ledger:
@@ -51,8 +77,8 @@ class Ledger:
             status = self.post(identifier)
             self.outcomes[identifier] = status
             self.answers.append((time.monotonic(), status))
-            if status != 200:
-                self._enough.wait(0.1)
+            # A steady load: as quick as it can be it would take the processor from those that are watched.
+            self._enough.wait(PAUSE_S if status == 200 else 10 * PAUSE_S)
 
     def post(self, identifier: str) -> int | None:
         payload = {"stripe_customer_id": "c", "value": "1"}
@@ -80,7 +106,11 @@ class Ledger:
         """I1, I4, I13: what was answered 200 is in the journal and counts once; what was refused with 429 is not."""
         codec = Codec()
         decoded = [(read, codec.decode_journal(read.value)) for read in read_topic(kafka, topics.journal)]
-        found = [(read, event) for read, event in decoded if isinstance(event, MeterEvent)]
+        found = [
+            (read, event)
+            for read, event in decoded
+            if isinstance(event, MeterEvent) and event.event_name == self._event_name
+        ]
         counted = Counter(
             event.identifier for read, event in found if (read.partition, read.offset) not in world.dispositions
         )

@@ -65,7 +65,7 @@ def started_pair() -> Iterator[tuple[str, str]]:
         DockerContainer(engine.kafka_image())
         .with_name(f"{engine.PREFIX}kafka")
         .with_envs(**broker_properties() | BROKER | replicas)
-        # One port inside and outside: where transactions are concerned, a broker calls itself by the name it advertises.
+        # One port inside and outside: to end a transaction, a broker calls itself by the address it advertises.
         .with_env("KAFKA_LISTENERS", f"PLAINTEXT://:{kafka_port},CONTROLLER://127.0.0.1:9093")
         .with_env("KAFKA_ADVERTISED_LISTENERS", f"PLAINTEXT://127.0.0.1:{kafka_port}")
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AclOperation, AdminClient, NewTopic, ResourceType
 
@@ -18,6 +19,7 @@ from pipeline.kafka.access import USERS, rights
 from pipeline.kafka.topics import TABLE, Topics
 from tests.containers import engine
 from tests.containers.compose import Compose
+from tests.containers.ledger import Ledger, knows, new_meter
 from tests.containers.pair import serves
 from tests.workers import until
 
@@ -26,6 +28,8 @@ TOPICS = Topics("meterline")
 NAMES = [TOPICS.name(topic) for topic in TABLE]
 DENIED = KafkaError.TOPIC_AUTHORIZATION_FAILED
 ANSWERED_WITHIN_S = 30.0
+WAITED_MS = 10_000
+"""Longer ago than any look of the gateway's: only who has read the record can know of it."""
 
 
 class Secured:
@@ -64,6 +68,31 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
 def test_the_demo_comes_out_exactly(secured: Secured) -> None:
     """Every part has the rights that it needs."""
     assert "digit for digit" in secured.compose.cli("demo", "--flights", "3000")
+
+
+@pytest.mark.timeout(400)
+def test_the_gateway_tells_how_long_the_oldest_record_has_been_waiting(secured: Secured) -> None:
+    """To tell it, the gateway reads that record; what its user may not read it could not date."""
+    compose = secured.compose
+    key = compose.new_key()
+    until(lambda: knows(compose.gateway_url, key), "the gateway knows the key")
+    meter = new_meter(compose.gateway_url, key)
+
+    def as_of() -> dict[str, Any]:
+        asked = f"{compose.gateway_url}/meterline/v1/meters/{meter.id}/usage?start_time=0&end_time=60"
+        answer = requests.get(asked, headers={"Authorization": f"Bearer {key}"}, timeout=30)
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json()["as_of"])
+
+    workers = compose.containers("worker")
+    engine.docker_cli("pause", *workers)
+    try:
+        assert Ledger(compose.gateway_url, key, meter.event_name).post("one") == 200
+        until(lambda: (as_of()["oldest_not_visible_age_ms"] or 0) > WAITED_MS, "the gateway says how long it waits")
+        assert as_of()["records_not_visible"] == 1
+    finally:
+        engine.docker_cli("unpause", *workers)
+    until(lambda: as_of()["records_not_visible"] == 0, "all can be seen")
 
 
 def allowed(user: str, operation: AclOperation) -> set[str]:

@@ -38,6 +38,8 @@ class Stack:
 
 
 CONTAINER_TESTS = Path(__file__).parent / "containers"
+OF_THE_LAPTOP = ("test_local_clickhouse.py", "test_local_confinement.py")
+"""They hold the laptop's own ClickHouse endpoint to what it says of itself: there is none in a stack of containers."""
 IN_CONTAINERS = os.environ.get("METERLINE_TEST_STACK") == "containers"
 collect_ignore = [] if IN_CONTAINERS else ["containers"]
 
@@ -47,7 +49,8 @@ def pytest_report_header() -> str | list[str]:
         from tests.containers.engine import what_is_shown
 
         return [
-            "on containers: tests/containers, and all that reaches Kafka or ClickHouse through `stack`",
+            "on containers: tests/containers, and all that reaches Kafka or ClickHouse through `stack`, but for "
+            + " and ".join(OF_THE_LAPTOP),
             what_is_shown(),
         ]
     return "without tests/containers, which need a container engine: `make test-containers` runs them"
@@ -63,7 +66,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _meets_containers(item: pytest.Item) -> bool:
-    return item.path.parent == CONTAINER_TESTS or "stack" in getattr(item, "fixturenames", ())
+    if item.path.parent == CONTAINER_TESTS:
+        return True
+    return item.path.name not in OF_THE_LAPTOP and "stack" in getattr(item, "fixturenames", ())
 
 
 _STACK = pytest.StashKey[tuple[str, str]]()

@@ -1,7 +1,7 @@
 """Three brokers, and gateways and workers of our image, as containers that a test kills, freezes and cuts off.
 
-On the network ``inside`` they reach one another by name; through a second one, brokers and parts each their own, the
-test reaches them from this machine. Who is cut off from ``inside`` is alone, and can still be looked at.
+On the network ``inside`` they reach one another by name; through a second one, which each has for itself, the test
+reaches them from this machine. Who is cut off from ``inside`` is alone, and can still be looked at.
 """
 
 from __future__ import annotations
@@ -51,7 +51,6 @@ class Cluster:
         self.config = {"bootstrap.servers": self.servers, "log_level": 0, "reconnect.backoff.max.ms": 500}
         self._made: list[Any] = []
         self._volumes: list[Any] = []
-        self._outside: dict[str, Any] = {}
         self._inside: dict[str, Container] = {}
         """By their names on the inside network."""
         self.brokers: dict[int, Container] = {}
@@ -61,10 +60,6 @@ class Cluster:
         try:
             self.inside = docker.networks.create(f"{self._name}inside", driver="bridge", internal=True)
             self._made.append(self.inside)
-            # Not one for all: a broker's name can be looked up in every network that it is on.
-            for kind in ("brokers", "parts"):
-                self._outside[kind] = docker.networks.create(f"{self._name}outside-{kind}", driver="bridge")
-                self._made.append(self._outside[kind])
             for number in BROKERS:
                 self.brokers[number] = self._broker(number)
             self._client = AdminClient(self.config)
@@ -139,13 +134,16 @@ class Cluster:
         **options: Any,
     ) -> Container:
         """A container on both networks, ``name`` being its name inside."""
+        # None for several: they would find each other by name on that one, too.
+        outside = engine.client().networks.create(f"{self._name}outside-{name}", driver="bridge")
+        self._made.append(outside)
         made = engine.client().containers.create(
             image,
             command,
             name=f"{self._name}{name}",
             hostname=name,
             environment=environ,
-            network=self._outside["brokers" if name.startswith("kafka-") else "parts"].name,
+            network=outside.name,
             ports=published or {},
             volumes=volumes or {},
             **options,

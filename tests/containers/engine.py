@@ -1,7 +1,7 @@
 """The images that docker-compose.yml names, and the engine that runs them.
 
-Everything that a run of the tests makes in the engine is called ``meterline-test-<RUN>-...``: whoever cleans up after a
-run that was killed finds it by that.
+Everything that a run of the tests makes in the engine is called ``meterline-test-<RUN>-<process>-...``: whoever cleans
+up after a run that was killed finds it by that.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from docker.errors import ImageNotFound
 ROOT = Path(__file__).parents[2]
 COMPOSE_FILE = ROOT / "docker-compose.yml"
 RUN = os.environ.get("CONTAINERS_RUN") or str(os.getpid())
-PREFIX = f"meterline-test-{RUN}-"
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
+PREFIX = f"meterline-test-{RUN}-{WORKER}-"
 STAND_IN = "meterline.stand-in"
 """The label of an image that infra/docker/offline/build made in place of the official one."""
 

@@ -24,6 +24,7 @@ from tests.oracle import World, read_topic
 ANSWERED_WITHIN_S = 40.0
 """Longer than a gateway itself waits for Kafka."""
 PAUSE_S = 0.01
+RETRIES = 20
 
 
 def knows(url: str, key: str) -> bool:
@@ -33,9 +34,11 @@ def knows(url: str, key: str) -> bool:
 
 
 def new_meter(url: str, key: str) -> stripe.billing.Meter:
-    """A meter whose event name is new."""
+    """A meter whose event name is new. The gateway may still be finding its brokers again."""
     http = stripe.RequestsClient()
-    client = stripe.StripeClient(key, base_addresses={"api": url, "meter_events": url}, http_client=http)
+    client = stripe.StripeClient(
+        key, base_addresses={"api": url, "meter_events": url}, http_client=http, max_network_retries=RETRIES
+    )
     try:
         return client.v1.billing.meters.create(
             {

@@ -227,6 +227,7 @@ def test_c1_a_broker_is_cut_off_from_the_other_two(field: Field) -> None:
         topic = field.deployment.topics.journal
         leader = field.cluster.leader(topic)
         field.cluster.cut(field.cluster.brokers[leader])
+        until(lambda: field.cluster.leader(topic) != leader, "another leads", RECOVERED_S)
         await_successes(ledger, 50, within_s=RECOVERED_S)
         field.cluster.join(field.cluster.brokers[leader])
         await_successes(ledger, 50)

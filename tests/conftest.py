@@ -38,8 +38,8 @@ class Stack:
 
 
 CONTAINER_TESTS = Path(__file__).parent / "containers"
-OF_THE_LAPTOP = ("test_local_clickhouse.py", "test_local_confinement.py")
-"""They hold the laptop's own ClickHouse endpoint to what it says of itself: there is none in a stack of containers."""
+NOT_IN_CONTAINERS = ("test_local_", "test_benchmarks")
+"""How the names of files begin that are about the laptop stack itself, or about what benchmarks say."""
 IN_CONTAINERS = os.environ.get("METERLINE_TEST_STACK") == "containers"
 collect_ignore = [] if IN_CONTAINERS else ["containers"]
 
@@ -49,8 +49,8 @@ def pytest_report_header() -> str | list[str]:
         from tests.containers.engine import what_is_shown
 
         return [
-            "on containers: tests/containers, and all that reaches Kafka or ClickHouse through `stack`, but for "
-            + " and ".join(OF_THE_LAPTOP),
+            "on containers: tests/containers, and all that reaches Kafka or ClickHouse through `stack`",
+            f"not on containers: {'*, '.join(NOT_IN_CONTAINERS)}*, and what knows nothing of where services come from",
             what_is_shown(),
         ]
     return "without tests/containers, which need a container engine: `make test-containers` runs them"
@@ -62,13 +62,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     same = [item for item in items if not _meets_containers(item)]
     config.hook.pytest_deselected(items=same)
-    items[:] = [item for item in items if item not in set(same)]
+    items[:] = sorted((item for item in items if item not in set(same)), key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    """The two longest files at first; other stacks at last, so that no more than two start beside the common pair."""
+    if item.path.parent != CONTAINER_TESTS:
+        return 1
+    return 0 if item.path.name in ("test_faults.py", "test_compose.py") else 2
 
 
 def _meets_containers(item: pytest.Item) -> bool:
     if item.path.parent == CONTAINER_TESTS:
         return True
-    return item.path.name not in OF_THE_LAPTOP and "stack" in getattr(item, "fixturenames", ())
+    return not item.path.name.startswith(NOT_IN_CONTAINERS) and "stack" in getattr(item, "fixturenames", ())
 
 
 _STACK = pytest.StashKey[tuple[str, str]]()

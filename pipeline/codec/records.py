@@ -15,6 +15,7 @@ from pipeline.codec.borders import Walk, check, walk_of
 from pipeline.codec.catalog import core_event_of, core_event_record, object_of, record_of
 from pipeline.codec.dimensions import dimensions_bytes, long_bytes, string_bytes
 from pipeline.codec.framing import Registry, frame, unframe
+from pipeline.codec.plain import plain_event
 from pipeline.codec.schemas import newest, versions
 from pipeline.domain.catalog import CatalogObject
 from pipeline.domain.core_events import CoreEvent
@@ -142,6 +143,10 @@ class Codec:
         )
 
     def decode_journal(self, value: bytes | None) -> MeterEvent | Cancellation:
+        return plain_event(value) or self.decode_journal_strictly(value)
+
+    def decode_journal_strictly(self, value: bytes | None) -> MeterEvent | Cancellation:
+        """The same answer, field by field as the schema says."""
         name, record = self._decode(value, ("MeterEvent", "Cancellation"))
         return _event_of(record) if name == "MeterEvent" else _cancellation_of(record)
 

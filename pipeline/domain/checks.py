@@ -48,10 +48,10 @@ def is_text(text: str, chars_max: int) -> bool:
 
 
 def _dimension_is_bad(event: MeterEvent) -> bool:
-    return any(
-        not is_text(key, DIMENSION_KEY_CHARS_MAX) or (value != "" and not is_text(value, DIMENSION_VALUE_CHARS_MAX))
-        for key, value in event.dimensions
-    )
+    for key, value in event.dimensions:
+        if not is_text(key, DIMENSION_KEY_CHARS_MAX) or (value and not is_text(value, DIMENSION_VALUE_CHARS_MAX)):
+            return True
+    return False
 
 
 CONTENT_CHECKS: tuple[tuple[str, Callable[[MeterEvent], bool]], ...] = (
@@ -76,12 +76,18 @@ REASONS = (*(reason for reason, _ in (*CONTENT_CHECKS, *TIME_CHECKS)), INVALID_A
 
 def check_content(event: MeterEvent) -> str | None:
     """The reason to refuse this event whenever it comes, or None."""
-    return next((reason for reason, fails in CONTENT_CHECKS if fails(event)), None)
+    for reason, fails in CONTENT_CHECKS:
+        if fails(event):
+            return reason
+    return None
 
 
 def check_times(timestamp_ms: int, clock_ms: int, rules: FoldRules) -> str | None:
     """The reason to reject an event with this timestamp at ``clock_ms``, or None."""
-    return next((reason for reason, fails in TIME_CHECKS if fails(timestamp_ms, clock_ms, rules)), None)
+    for reason, fails in TIME_CHECKS:
+        if fails(timestamp_ms, clock_ms, rules):
+            return reason
+    return None
 
 
 def check_event(event: MeterEvent, clock_ms: int, rules: FoldRules) -> str | None:

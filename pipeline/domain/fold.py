@@ -117,7 +117,8 @@ def _event(state: State, journal: Journal, record: Record, event: MeterEvent) ->
     if reason is not None:
         decided = _event_decided(state, journal, record, event, outcomes.REJECTED)._replace(reason=reason)
         return [decided._replace(value=None) if reason == TOO_MANY_DIGITS else decided]
-    known = _known(state, journal, event.identity)
+    identity = event.identity
+    known = _known(state, journal, identity)
     if isinstance(known, Counted):
         same = known.event == event
         disposition = outcomes.DUPLICATE if same else outcomes.DUPLICATE_DIFFERS
@@ -125,16 +126,16 @@ def _event(state: State, journal: Journal, record: Record, event: MeterEvent) ->
         return [decided._replace(first_offset=known.offset)]
     counted = Counted(event, record.offset, record.appended_at_ms, state.clock_ms, None)
     if known is None:
-        state.remember(event.identity, counted)
+        state.remember(identity, counted)
         state.add(tally_key(event), counted.entry)
         state.account(outcomes.COUNTED, 1, event.value)
         return []
     first = known.waiting[0]
-    state.remember(event.identity, counted._replace(cancelled_by=first.adjustment_id))
+    state.remember(identity, counted._replace(cancelled_by=first.adjustment_id))
     decided = _event_decided(state, journal, record, event, outcomes.CANCELLED)
     return [
         decided._replace(adjustment_id=first.adjustment_id),
-        *_resolve(state, journal, event.identity, known.waiting, record.offset),
+        *_resolve(state, journal, identity, known.waiting, record.offset),
     ]
 
 
@@ -243,8 +244,11 @@ def _take_back(state: State, journal: Journal, counted: Counted, adjustment_id: 
 def _expire(state: State, journal: Journal, at_offset: int) -> list[Disposition]:
     """Cancellations that waited longer than their window never find an event."""
     before_ms = state.clock_ms - journal.rules.cancellation_window_ms
+    expired = state.expired(before_ms)
+    if not expired:
+        return []
     lost: list[tuple[Waiting, Identity]] = []
-    for identity, awaited in state.expired(before_ms):
+    for identity, awaited in expired:
         lost += [(one, identity) for one in awaited.waiting if one.clock_ms < before_ms]
         left = tuple(one for one in awaited.waiting if one.clock_ms >= before_ms)
         if left:

@@ -10,7 +10,7 @@ import struct
 _MASK = 0xFFFFFFFF
 _M = 0x5BD1E995
 _SEED = 0x9747B28C
-_WORDS = struct.Struct("<I")
+_WORDS = [struct.Struct(f"<{count}I") for count in range(64)]
 
 
 def murmur2(key: bytes) -> int:
@@ -18,13 +18,19 @@ def murmur2(key: bytes) -> int:
     length = len(key)
     h = (_SEED ^ length) & _MASK
     whole = length & ~3
-    for (word,) in _WORDS.iter_unpack(key[:whole]):
+    for word in _words(key, whole):
         k = word * _M & _MASK
-        h = (h * _M & _MASK) ^ ((k ^ (k >> 24)) * _M & _MASK)
+        h = (h * _M ^ (k ^ k >> 24) * _M) & _MASK
     if length != whole:
         h = (h ^ int.from_bytes(key[whole:], "little")) * _M & _MASK
     h = (h ^ (h >> 13)) * _M & _MASK
     return h ^ (h >> 15)
+
+
+def _words(key: bytes, size: int) -> tuple[int, ...]:
+    """The little-endian words of the first ``size`` bytes."""
+    count = size // 4
+    return _WORDS[count].unpack_from(key) if count < len(_WORDS) else struct.unpack_from(f"<{count}I", key)
 
 
 def partition_of(identifier: str, partitions: int) -> int:

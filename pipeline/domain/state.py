@@ -61,7 +61,10 @@ class PlainState:
                 yield identity, remembered
 
     def add(self, key: TallyKey, entry: Entry) -> None:
-        self.tallies.setdefault(key, Tally()).add(entry)
+        tally = self.tallies.get(key)
+        if tally is None:
+            tally = self.tallies[key] = Tally()
+        tally.add(entry)
         self.entries[key][entry[0]] = entry
         self.touched.add(key)
 

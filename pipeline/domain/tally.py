@@ -43,14 +43,18 @@ class Tally:
     def add(self, entry: Entry) -> None:
         """Count one more event."""
         offset, appended_at_ms, timestamp_ms, value = entry
-        last, latest = Last(timestamp_ms, appended_at_ms, offset, value), Latest(appended_at_ms, offset, value)
+        last, latest = (timestamp_ms, appended_at_ms, offset, value), (appended_at_ms, offset, value)
         self.version = max(self.version, offset)
         self.count += 1
         self.sum += value
-        self.min = value if self.min is None else min(self.min, value)
-        self.max = value if self.max is None else max(self.max, value)
-        self.last = last if self.last is None else max(self.last, last)
-        self.latest = latest if self.latest is None else max(self.latest, latest)
+        if self.min is None or value < self.min:
+            self.min = value
+        if self.max is None or value > self.max:
+            self.max = value
+        if self.last is None or last > self.last:
+            self.last = Last(*last)
+        if self.latest is None or latest > self.latest:
+            self.latest = Latest(*latest)
 
     def remove(self, entry: Entry, at_offset: int) -> bool:
         """Take one event back, by the record at ``at_offset``.

@@ -6,7 +6,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pipeline.codec.dimensions import dimensions_bytes, dimensions_of, long_bytes
+from pipeline.codec.plain import plain_event
 from pipeline.codec.records import Codec, decimal_bytes, decimal_of
+from pipeline.codec.schemas import newest
 from pipeline.domain.events import (
     Adjustment,
     Cancellation,
@@ -138,3 +140,25 @@ def test_a_long_is_as_fastavro_writes_it(number: int) -> None:
     out = BytesIO()
     schemaless_writer(out, {"type": "long"}, number)
     assert long_bytes(number) == out.getvalue()
+
+
+def strictly(encoded: bytes) -> MeterEvent | Cancellation | None:
+    try:
+        return CODEC.decode_journal_strictly(encoded)
+    except UndecodableRecord:
+        return None
+
+
+@settings(max_examples=600)
+@given(event, st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), max_size=3), st.integers(0, 3))
+def test_the_quick_way_to_read_an_event_says_what_the_strict_way_says(
+    one: MeterEvent, changes: list[tuple[int, int]], cut: int
+) -> None:
+    """Whatever somebody did to the bytes: it reads the same, or leaves it to the strict way."""
+    encoded = bytearray(CODEC.encode_event(one))
+    start = len(newest("MeterEvent").prefix)
+    for place, byte in changes:
+        encoded[start + place % (len(encoded) - start)] = byte
+    whole = bytes(encoded[: len(encoded) - cut])
+    quick = plain_event(whole)
+    assert quick is None or quick == strictly(whole)

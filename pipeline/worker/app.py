@@ -113,6 +113,7 @@ class Worker:
             app.offset_note = self.settings.rules.version
         app.task(task_of(self.core.flush_forever))
         app.task(task_of(self.core.watch_journal))
+        app.task(task_of(self.core.watch_summaries))
         if self.core.stores.snapshots_kept:
             app.task(task_of(self.core.snapshot_forever))
             if not self.settings.acting:  # whoever switches over wants it; SIGUSR1 and 2 are Faust's

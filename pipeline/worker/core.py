@@ -28,10 +28,12 @@ from pipeline.worker.opening import Opening
 from pipeline.worker.partition import Partition, PartitionCut
 from pipeline.worker.publishing import PUBLISH_TIMEOUT_S, publish
 from pipeline.worker.router import route
+from pipeline.worker.summary_log import SummaryLogs
 
 log = logging.getLogger("meterline.worker")
 
 JOURNAL_LOOK_EVERY_S = 5.0
+SUMMARIES_LOOK_EVERY_S = 5.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -182,6 +184,24 @@ class WorkerCore:
             await asyncio.sleep(JOURNAL_LOOK_EVERY_S)
             with contextlib.suppress(Unavailable):  # whoever needs the broker now, waits for it
                 await asyncio.to_thread(self.opening.topic)
+
+    async def watch_summaries(self) -> None:
+        """Keep the newest shard behind all others (summary_log.py)."""
+        logs = SummaryLogs(self.opening.cluster, self.codec, self.topics, self.outlet)
+        while True:
+            await asyncio.sleep(SUMMARIES_LOOK_EVERY_S)
+            with contextlib.suppress(Unavailable):
+                async with self.flushing:
+                    unseen = await asyncio.to_thread(logs.unseen, list(self.partitions.values()))
+                for number in unseen:
+                    while await self._look_through(logs, number):
+                        pass
+
+    async def _look_through(self, logs: SummaryLogs, number: int) -> bool:
+        """Some of a partition's summary log; whether there is more."""
+        async with self.flushing:
+            partition = self.partitions.get(number)
+            return partition is not None and await asyncio.to_thread(logs.look, partition)
 
     # Rebalances.
 

@@ -8,12 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pipeline.kafka.admin import TopicState
 
 if TYPE_CHECKING:
     from pipeline.worker.partition import Origin
+
+
+class Keyed(NamedTuple):
+    """A record as it stands in a log."""
+
+    offset: int
+    key: bytes | None
+    value: bytes | None
 
 
 class Group(Protocol):
@@ -37,6 +45,12 @@ class Cluster(Protocol):
 
     def offsets(self, topic: str, partition: int) -> tuple[int, int]:
         """(first offset, offset after the last)"""
+
+    def ends(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        """The offset after the last, by partition."""
+
+    def records(self, topic: str, partition: int, start: int, end: int, most: int) -> list[Keyed]:
+        """What lies in [start, end), but no more than the first ``most``."""
 
 
 class OrderedStore(Protocol):

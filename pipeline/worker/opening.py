@@ -31,7 +31,7 @@ class Opening:
     ) -> None:
         """``stamped``: insist on a journal that stamps its records itself; one that is being copied does not yet."""
         self._stamped = stamped
-        self._cluster = cluster
+        self.cluster = cluster
         self._stores = stores
         self._journal = topics.journal
         self._outputs = (topics.summaries, topics.dispositions)
@@ -44,7 +44,7 @@ class Opening:
 
         Raises Refusal when it cannot be folded, or is another one than when it was first asked for.
         """
-        found = self._cluster.describe([self._journal, *self._outputs])
+        found = self.cluster.describe([self._journal, *self._outputs])
         missing = [name for name in (self._journal, *self._outputs) if name not in found]
         if missing:
             raise Refusal(f"there is no topic {missing[0]}; `meterline topics create` makes it")
@@ -75,7 +75,7 @@ class Opening:
     def check_place(self, number: int, next_offset: int) -> None:
         """Raise Refusal when a fold that stands at ``next_offset`` of a partition cannot go on with its journal."""
         self.topic()
-        first, _ = self._cluster.offsets(self._journal, number)
+        first, _ = self.cluster.offsets(self._journal, number)
         if first > next_offset:
             raise Refusal(
                 f"partition {number} of {self._journal} begins at offset {first} now, but the fold stands at"
@@ -96,7 +96,7 @@ class Opening:
         if not self._stores.stands(number):
             self._restore(origin)
         partition = self._opened(origin)
-        first, end = self._cluster.offsets(self._journal, number)
+        first, end = self.cluster.offsets(self._journal, number)
         if partition.next_offset < first and self._reaches(origin, first):
             partition.close()
             self._stores.set_aside(number, partition.next_offset)

@@ -56,6 +56,18 @@ class PartitionCut(NamedTuple):
     writes: tuple[dict[bytes, bytes | None], ...]
 
 
+class Seen(NamedTuple):
+    """How far the partition's summary log is known (summary_log.py)."""
+
+    upto: int
+    """Below this offset, no shard's last record is older than an earlier one of it."""
+    appended: int | None
+    """Records that this worker has appended since; None: somebody else may have, too."""
+
+    def plus(self, appended: int) -> Seen:
+        return self if self.appended is None else Seen(self.upto, self.appended + appended)
+
+
 class Partition:
     """The fold of one partition over its store.
 
@@ -83,6 +95,7 @@ class Partition:
         self._reroutes: list[tuple[bytes, bytes]] = []
         self.digest = Digest()
         """Of the last shard of every tally that there ever was: those that became garbage stay in it."""
+        self.summaries = Seen(0, None)
         self.state = StoredState(store, codec.decode_accepted_event)
         self.sweep = Sweep(self.state, journal.rules, 0, 0)
         packed = store.get(layout.META)
@@ -99,6 +112,7 @@ class Partition:
         self.next_offset = self.cursor = meta["cursor"]
         self.state.clock_ms = meta["clock_ms"]
         self.digest = Digest.read(meta["digest"])
+        self.summaries = Seen(*meta.get("summaries", self.summaries))
         self.sweep.ledger_mark, self.sweep.tally_mark = meta["ledger_mark"], meta["tally_mark"]
         accounts = {name: [records, int(value)] for name, (records, value) in meta["accounts"].items()}
         self.state.accounts = defaultdict(lambda: [0, 0], accounts)
@@ -149,10 +163,12 @@ class Partition:
         self._cutting = self.next_offset
         state_cut = self.state.cut()
         self.digest = self.digest.plus(self._hashes(state_cut.tallies)).minus(self._hashes(state_cut.earlier))
+        tallies = _changed_since(state_cut.tallies, self.silent_below)
+        self.summaries = self.summaries.plus(len(tallies))
         cut = PartitionCut(
             self.journal.partition,
             self.next_offset,
-            _changed_since(state_cut.tallies, self.silent_below),
+            tallies,
             self.dispositions,
             self._dead_letters,
             self._reroutes,
@@ -172,6 +188,7 @@ class Partition:
             "cursor": self.next_offset,
             "clock_ms": self.state.clock_ms,
             "digest": str(self.digest),
+            "summaries": self.summaries,
             "ledger_mark": self.sweep.ledger_mark,
             "tally_mark": self.sweep.tally_mark,
             "accounts": {name: [records, str(value)] for name, (records, value) in self.state.accounts.items()},

@@ -21,7 +21,7 @@ def publish(outlet: Outlet, codec: Codec, topics: Topics, cut: PartitionCut) -> 
     """Hand all of a cut's outputs to the outlet; its flush says when the brokers have them."""
     partition = cut.partition
     if cut.tallies:
-        outlet.publish_batch(topics.summaries, partition, _shards(codec, cut.tallies, partition))
+        outlet.publish_batch(topics.summaries, partition, shards_of(codec, cut.tallies, partition))
     if cut.dispositions:
         outlet.publish_batch(
             topics.dispositions,
@@ -35,7 +35,7 @@ def publish(outlet: Outlet, codec: Codec, topics: Topics, cut: PartitionCut) -> 
         outlet.publish(topics.journal, key, value)
 
 
-def _shards(codec: Codec, tallies: list[ChangedTally], partition: int) -> list[tuple[bytes, bytes]]:
+def shards_of(codec: Codec, tallies: list[ChangedTally], partition: int) -> list[tuple[bytes, bytes]]:
     """(key, value) of each shard. The key is the tally's, and its partition."""
     number = partition.to_bytes(2, "big")
     heads = shard_heads(codec.frame_of("SummaryShard"), [key for key, _ in tallies], partition)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+
+from pipeline.codec.records import Codec
 from pipeline.kafka.topics import Topics
 from tests.conftest import Stack
+from tests.oracle import read_topic
 from tests.rebuilding import Site, site
-from tests.sinks import journal_events, logged_events
+from tests.sinks import journal_events, logged_events, stored
 from tests.traffic import sending
+from tests.workers import until
 
 
 def assert_whole(place: Site) -> None:
@@ -49,3 +57,83 @@ def test_everything_that_is_derived_is_gone(stack: Stack, namespace: str, home: 
             place.worker = place.deployment.worker("worker")
         assert place.generations().live.number == 2
         assert_whole(place)
+
+
+def test_what_compaction_leaves_is_the_newest(stack: Stack, namespace: str, home: Path) -> None:
+    """A worker that had lost its partition published late: its old shards lie behind the newer ones, once while the
+    partition's worker runs, once while none does. Compaction keeps the last; then the tables are filled from it.
+    """
+    with site(stack, namespace, home) as place, quick_compaction(stack):
+        for _ in range(3):
+            place.traffic.send(80)
+            place.settle()
+        topic = place.topics.summaries
+        old = overtaken(stack.kafka, topic)
+        assert len(old) > 3
+        append(stack.kafka, topic, old[::2])
+        until(lambda: newest_is_last(stack.kafka, topic), "the worker has put the newest behind them")
+        place.worker.kill()
+        append(stack.kafka, topic, old[1::2])
+        assert not newest_is_last(stack.kafka, topic)
+        place.worker = place.deployment.worker("worker")
+        until(lambda: newest_is_last(stack.kafka, topic), "whoever takes over does so too")
+        place.settle()
+        before = stored(place.client).shards
+        place.deployment.configure(topic, "min.cleanable.dirty.ratio", "0.001")
+        place.deployment.configure(topic, "segment.ms", "100")
+        with sending(place.traffic, slices=1, things=10):  # whatever is not in the segment that grows is compacted
+            until(lambda: not copies(stack.kafka, topic) & set(old), "compaction has left one record of each")
+        place.client.command(f"DROP DATABASE {namespace}")
+        assert place.rebuild("--tables").end() == 0
+        assert before.keys() <= stored(place.client).shards.keys()
+        assert_whole(place)
+
+
+Copy = tuple[int, bytes, bytes]
+"""(partition, key, value)"""
+
+
+def copies(kafka: str, topic: str) -> set[Copy]:
+    return {(read.partition, read.key or b"", read.value or b"") for read in read_topic(kafka, topic)}
+
+
+def overtaken(kafka: str, topic: str) -> list[Copy]:
+    """Records behind which there is a newer one of the same key; no two of one key."""
+    found: dict[bytes, list[Copy]] = {}
+    for read in read_topic(kafka, topic):
+        found.setdefault(read.key or b"", []).append((read.partition, read.key or b"", read.value or b""))
+    return [several[0] for several in found.values() if len(several) > 1]
+
+
+def append(kafka: str, topic: str, some: list[Copy]) -> None:
+    producer = Producer({"bootstrap.servers": kafka})
+    for partition, key, value in some:
+        producer.produce(topic, value, key, partition)
+    assert producer.flush(30) == 0
+
+
+def newest_is_last(kafka: str, topic: str) -> bool:
+    codec, newest, last = Codec(), dict[bytes, int](), dict[bytes, int]()
+    for read in read_topic(kafka, topic):
+        key, version = read.key or b"", codec.decode_shard(read.value).version
+        newest[key], last[key] = max(version, newest.get(key, -1)), version
+    return newest == last
+
+
+@contextlib.contextmanager
+def quick_compaction(stack: Stack) -> Iterator[None]:
+    """Brokers look for something to compact all the time; by default every 15 seconds."""
+    client = AdminClient({"bootstrap.servers": stack.kafka})
+
+    def set_backoff(operation: AlterConfigOpType) -> None:
+        entry = ConfigEntry("log.cleaner.backoff.ms", "200", incremental_operation=operation)
+        broker = next(iter(client.list_topics(timeout=10).brokers))
+        resource = ConfigResource(ResourceType.BROKER, str(broker), incremental_configs=[entry])
+        for future in client.incremental_alter_configs([resource]).values():
+            future.result(30)
+
+    set_backoff(AlterConfigOpType.SET)
+    try:
+        yield
+    finally:
+        set_backoff(AlterConfigOpType.DELETE)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from pipeline.domain.partitioning import partition_of
 from pipeline.errors import PublishFailed
 from pipeline.kafka.admin import TopicState
+from pipeline.worker.edges import Keyed
 from tests.simulation.chance import Chance, Trace
 from tests.simulation.loop import HOST, Host, SimLoop, Waiting
 
@@ -114,6 +115,13 @@ class Broker:
     def offsets(self, topic: str, partition: int) -> tuple[int, int]:
         log = self.logs[topic, partition]
         return log.first, log.end
+
+    def ends(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        return {number: self.logs[topic, number].end for number in partitions}
+
+    def records(self, topic: str, partition: int, start: int, end: int, most: int) -> list[Keyed]:
+        found = [one for one in self.logs[topic, partition].records if start <= one.offset < end]
+        return [Keyed(one.offset, one.key, one.value) for one in found[:most]]
 
 
 class SimOutlet:

@@ -207,7 +207,12 @@ class WorkerHost(Machine):
 
     def _steps(self, member: Member) -> list[Step]:
         core, topics = self.core, self.part.topics
-        steps = [lambda: core.fold_all(member.stream(topics.journal)), core.flush_forever, core.watch_journal]
+        steps = [
+            lambda: core.fold_all(member.stream(topics.journal)),
+            core.flush_forever,
+            core.watch_journal,
+            core.watch_summaries,
+        ]
         if member.acting:
             steps.append(lambda: core.route_all(member.stream(topics.adjustments)))
         return [*steps, core.snapshot_forever] if core.stores.snapshots_kept else steps

@@ -195,7 +195,7 @@ def silent_up_to_the_end(patch: Any) -> None:
 
     def opened(self: Opening, number: int, committed: int) -> Any:
         partition = original(self, number, committed)
-        partition.silent_below = self._cluster.offsets(self._journal, number)[1]
+        partition.silent_below = self.cluster.offsets(self._journal, number)[1]
         return partition
 
     patch.setattr(Opening, "open", opened)

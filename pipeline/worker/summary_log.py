@@ -1,0 +1,89 @@
+"""Of each shard, the record that was appended last must be the newest: that is the one which compaction keeps.
+
+A worker that has lost its partition and does not know it yet (frozen, or cut off) may append an old shard behind the
+newer one of its successor. Whoever reads both takes the newer. But once the log is compacted there is only the old one.
+
+So a partition's owner counts what it appends. When the log is longer than that, somebody else has appended too: what
+came since is read, and of every shard whose last record is older than the store's, the store's is appended once more.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+
+from pipeline.codec.digests import version_of
+from pipeline.codec.records import Codec
+from pipeline.codec.shard_columns import decode_shards
+from pipeline.errors import UndecodableRecord
+from pipeline.kafka.outlet import Outlet
+from pipeline.kafka.topics import Topics
+from pipeline.worker import layout
+from pipeline.worker.cell import ChangedTally
+from pipeline.worker.edges import Cluster, Keyed
+from pipeline.worker.partition import Partition, Seen
+from pipeline.worker.publishing import PUBLISH_TIMEOUT_S, shards_of
+
+log = logging.getLogger("meterline.worker")
+
+RECORDS_AT_ONCE = 20_000
+"""Read while no flush can begin."""
+_DELETED = -1
+"""In place of a version."""
+
+
+class SummaryLogs:
+    """The summary topic's partitions, as the worker that owns them looks after them.
+
+    To be called between flushes: then a store has what its partition has published, and nothing is on its way.
+    """
+
+    def __init__(self, cluster: Cluster, codec: Codec, topics: Topics, outlet: Outlet) -> None:
+        self._cluster = cluster
+        self._codec = codec
+        self._topic = topics.summaries
+        self._outlet = outlet
+
+    def unseen(self, partitions: Collection[Partition]) -> list[int]:
+        """Those with records that this worker has not appended. Raises Unavailable."""
+        whole = {one.journal.partition: one for one in partitions if one.cursor >= one.silent_below}
+        ends = self._cluster.ends(self._topic, list(whole))
+        for number, end in ends.items():
+            at = whole[number].summaries
+            if at.appended is not None and at.upto + at.appended == end:
+                whole[number].summaries = Seen(end, 0)
+        return [number for number, end in ends.items() if whole[number].summaries != (end, 0)]
+
+    def look(self, partition: Partition) -> bool:
+        """Look through some of what was not seen yet; whether there is more of it. Raises Unavailable."""
+        number, at = partition.journal.partition, partition.summaries.upto
+        end = self._cluster.ends(self._topic, [number])[number]
+        if end < at:
+            log.warning("%s-%d has lost records: `meterline audit` tells which", self._topic, number)
+            at = end
+        records = self._cluster.records(self._topic, number, at, end, RECORDS_AT_ONCE)
+        upto = records[-1].offset + 1 if len(records) == RECORDS_AT_ONCE else end
+        again = self._overtaken(partition, records)
+        if again:
+            log.warning("%s-%d: %d shards were behind older ones, appended again", self._topic, number, len(again))
+            self._outlet.publish_batch(self._topic, number, shards_of(self._codec, again, number))
+            self._outlet.flush(PUBLISH_TIMEOUT_S)
+        partition.summaries = Seen(upto, len(again) if upto == end else None)
+        return upto < end
+
+    def _overtaken(self, partition: Partition, records: list[Keyed]) -> list[ChangedTally]:
+        """The store's tallies of which the last of these records is an older shard, or deletes it."""
+        last: dict[bytes, int] = {}
+        shards = decode_shards(self._codec, [record.value for record in records])
+        for record, shard in zip(records, shards, strict=True):
+            if not isinstance(shard, UndecodableRecord):
+                last[layout.TALLY + shard.key] = version_of(shard.row)
+            elif record.value is None and record.key is not None:
+                last[layout.TALLY + record.key[:-2]] = _DELETED
+        keys = list(last)
+        found = partition.store.get_many(keys) if keys else []
+        return [
+            (key, packed[: layout.TALLY_BYTES])
+            for key, packed in zip(keys, found, strict=True)
+            if packed is not None and version_of(packed) > last[key]
+        ]

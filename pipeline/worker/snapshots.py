@@ -62,7 +62,7 @@ class Snapshots:
         for place in self._files.glob(f"{self._root}/partition-*/*.json"):
             home, name = place.rsplit("/", 2)[-2:]
             number = int(home.removeprefix("partition-"))
-            found[number] = max(found.get(number, 0), int(name.removesuffix(".json")))
+            found[number] = max(found.get(number, 0), _cursor_of(name))
         return found
 
     def delete_all(self) -> None:
@@ -113,7 +113,9 @@ class Snapshots:
         """
         home = f"{self._root}/partition-{partition}"
         while places := sorted(self._files.glob(f"{home}/*.json")):
-            manifest = json.loads(self._files.cat_file(places[-1]))
+            manifest = self._manifest(places[-1])
+            if manifest is None:
+                return _cursor_of(places[-1]), f"{places[-1]} is damaged"
             fault = self._fetch(partition, manifest["files"], path)
             if fault is None or self._files.exists(places[-1]):
                 return int(manifest["cursor"]), fault
@@ -138,20 +140,39 @@ class Snapshots:
         home = f"{self._root}/partition-{origin.partition}"
         found = []
         for place in sorted(self._files.glob(f"{home}/*.json"), reverse=True):
-            manifest = json.loads(self._files.cat_file(place))
-            if manifest["origin"] == dataclasses.asdict(origin):
+            manifest = self._manifest(place)
+            if manifest is None:
+                log.warning("partition %d: %s is damaged, and passed over", origin.partition, place)
+            elif manifest["origin"] == dataclasses.asdict(origin):
                 found.append(manifest)
         return found
 
+    def _manifest(self, place: str) -> dict[str, Any] | None:
+        """None for one that is damaged."""
+        try:
+            manifest: dict[str, Any] = json.loads(self._files.cat_file(place))
+            return manifest if {"origin", "cursor", "files"} <= manifest.keys() else None
+        except (ValueError, AttributeError):
+            return None
+
     def _prune(self, home: str) -> None:
-        places = sorted(self._files.glob(f"{home}/*.json"), reverse=True)
-        kept = [json.loads(self._files.cat_file(place)) for place in places[:KEPT]]
-        for place in places[KEPT:]:
-            self._files.rm_file(place)
-        used = {f"{name}-{seal}" for manifest in kept for name, seal in manifest["files"].items()}
+        manifests = [
+            (place, self._manifest(place)) for place in sorted(self._files.glob(f"{home}/*.json"), reverse=True)
+        ]
+        whole = [(place, manifest) for place, manifest in manifests if manifest is not None]
+        kept = dict(whole[:KEPT])
+        for place, _ in manifests:
+            if place not in kept:
+                self._files.rm_file(place)
+        used = {f"{name}-{seal}" for manifest in kept.values() for name, seal in manifest["files"].items()}
         for place in self._files.ls(f"{home}/files", detail=False):
             if place.rsplit("/", 1)[-1] not in used:
                 self._files.rm_file(place)
+
+
+def _cursor_of(place: str) -> int:
+    """The cursor in a manifest's name."""
+    return int(place.rsplit("/", 1)[-1].removesuffix(".json"))
 
 
 def checkpoint_of(store: Store, beside: Path) -> Path:

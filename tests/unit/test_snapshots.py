@@ -65,3 +65,18 @@ def test_another_origin_is_no_origin(tmp_path: Path) -> None:
     for other in ({"topic_id": "recreated"}, {"fold": "fold-2"}, {"partitions": 16}):
         assert snapshots.restore(dataclasses.replace(ORIGIN, **other), tmp_path / "restored") is None
     assert not (tmp_path / "restored").exists()
+
+
+def test_a_damaged_manifest_is_passed_over_and_leaves_with_the_next_snapshot(tmp_path: Path) -> None:
+    store, snapshots = Store(tmp_path / "live" / "p"), Snapshots(f"file://{tmp_path}/snapshots")
+    home = tmp_path / "snapshots" / "partition-3"
+    for cursor in (1, 2, 3):
+        store.write({b"k%d" % cursor: b"x"})
+        taken(snapshots, store, cursor, tmp_path)
+    for cursor, damage in ((2, b"{}"), (3, b"not json")):
+        (home / f"{cursor:020d}.json").write_bytes(damage)
+    assert snapshots.newest_cursor(ORIGIN) == 1
+    assert snapshots.restore(ORIGIN, tmp_path / "restored") == 1
+    assert snapshots.fetch_newest(3, tmp_path / "fetched") == (3, f"{home}/{3:020d}.json is damaged")
+    taken(snapshots, store, 4, tmp_path)
+    assert sorted(path.name for path in home.glob("*.json")) == [f"{cursor:020d}.json" for cursor in (1, 4)]

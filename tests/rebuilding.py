@@ -18,15 +18,17 @@ from confluent_kafka import Producer
 from pipeline.clickhouse.connection import Server, connect
 from pipeline.clickhouse.migrations import migrate
 from pipeline.codec.records import Codec
-from pipeline.domain.events import MeterEvent
+from pipeline.domain.checks import check_cancellation
+from pipeline.domain.events import Adjustment, MeterEvent
 from pipeline.domain.generations import Generations
 from pipeline.domain.limits import VALUE_UNIT, FoldRules
+from pipeline.errors import UndecodableRecord
 from pipeline.kafka.generations import GenerationLedger
 from pipeline.kafka.topics import Topics
 from tests.conftest import Stack
-from tests.oracle import expected, read_topic
+from tests.oracle import World, expected, read_topic
 from tests.sinks import SinkGroup, SinkProcess, stored
-from tests.traffic import Traffic
+from tests.traffic import Traffic, assert_each_counts_once
 from tests.workers import Deployment, until
 
 PARTITIONS = 3
@@ -219,6 +221,29 @@ class Site:
                 if not before <= events <= sent[0] or events != total:
                     faults.append(f"{events} events with a sum of {total} after {before}, and {sent[0]} were sent")
                 before = max(before, events)
+
+
+def assert_acted_on(kafka: str, traffic: Traffic, world: World) -> None:
+    """What live workers do beside folding: each record that nobody can use has a letter, and each stray found home."""
+    names, codec = traffic.topics, traffic.codec
+    unusable = {}
+    for topic, decode in ((names.journal, codec.decode_journal), (names.adjustments, codec.decode_adjustment)):
+        for read in read_topic(kafka, topic):
+            try:
+                content = decode(read.value)
+            except UndecodableRecord as error:
+                unusable[topic, read.partition, read.offset] = error.reason
+            else:
+                if isinstance(content, Adjustment) and (reason := check_cancellation(content, content.id)):
+                    unusable[topic, read.partition, read.offset] = reason
+    letters = {}
+    for read in read_topic(kafka, names.dead_letters):
+        place = {name: text.decode() for name, text in read.headers.items()}
+        letters[place["topic"], int(place["partition"]), int(place["offset"])] = place["reason"]
+    assert unusable
+    assert letters == unusable
+    assert traffic.strays
+    assert_each_counts_once(kafka, traffic, world)
 
 
 def _watched(client: Client) -> tuple[int, int]:

@@ -76,7 +76,7 @@ def rebuild(
         with crew_of(one) as crew:
             steps.switch(ground, one, crew, watch)
     else:
-        one = steps.begin(ground, settings.rules.version, watch)
+        one = steps.begin(ground, settings.rules.version, watch, accept=accept_differences)
         with crew_of(one) as crew:
             steps.build(ground, one, crew, watch)
     clear(settings)
@@ -188,8 +188,13 @@ def muster(settings: Settings, processes: int | None) -> Callable[[Generation], 
     return muster
 
 
+_CREW_GATHERS = {"METERLINE_FLUSH_EVERY": "1s", "METERLINE_SINK_EVERY": "1s"}
+"""Nobody waits for a single event of a crew: a busy tally is published and copied once in this time, where the settings
+say nothing else."""
+
+
 def _environ() -> dict[str, str]:
-    return {**os.environ, **wiring.settings_environ()}
+    return {**_CREW_GATHERS, **os.environ, **wiring.settings_environ()}
 
 
 def _home(settings: Settings) -> Path:

@@ -54,6 +54,19 @@ def shown(client: Client) -> dict[str, int | None]:
     return found
 
 
+def newest_records(client: Client, number: int) -> dict[int, tuple[int, int]]:
+    """By journal partition, (offset, appended_at in ms) of the newest record that this generation's summaries tell of.
+
+    Empty where it has no tables.
+    """
+    name = tables.derived("summary_shards", number)
+    if not int(str(client.command(f"EXISTS TABLE {name}"))):
+        return {}
+    newest = "argMax(toUnixTimestamp64Milli(latest_appended_at), latest_offset)"
+    rows = client.query(f"SELECT shard, max(latest_offset), {newest} FROM {name} WHERE count > 0 GROUP BY shard")
+    return {int(shard): (int(offset), int(appended_at_ms)) for shard, offset, appended_at_ms in rows.result_rows}
+
+
 def drop_tables(client: Client, number: int) -> None:
     """Delete this generation's tables. Queries in flight end on them all the same."""
     for name in tables.DERIVED:

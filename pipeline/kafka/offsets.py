@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from pipeline.errors import Refusal
 from pipeline.kafka.asking import patiently, translated
 
 TIMEOUT_S = 20.0
@@ -52,3 +53,22 @@ def committed_with_notes(
         for place in answer
         if place.offset >= 0
     }
+
+
+def put_back(config: Mapping[str, Any], group: str, places: Mapping[tuple[str, int], Noted]) -> None:
+    """Set a group's offsets. Raises Refusal while it has members.
+
+    Notes get a blank behind them: confluent-kafka 2.16.1 reads what it has written itself beyond its end.
+    """
+    if not places:
+        return
+    consumer = Consumer({**config, "group.id": group, "enable.auto.commit": False})
+    offsets = [TopicPartition(*place, one.offset, metadata=f"{one.note} ") for place, one in places.items()]
+    try:
+        consumer.commit(offsets=offsets, asynchronous=False)
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError.UNKNOWN_MEMBER_ID:
+            raise Refusal(f"workers still run in group {group}: stop them first") from error
+        raise translated(error) from error
+    finally:
+        consumer.close()

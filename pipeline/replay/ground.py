@@ -104,7 +104,7 @@ class Ground:
         admin.create_topics(self.kafka, names, [GENERATIONS], partitions, self.replication)
         places = [(names.journal, number) for number in range(partitions)]
         notes = committed_with_notes(self.kafka, names.worker_group, places).values()
-        folded = next((noted.note for noted in notes if noted.note), fold)
+        folded = next((noted.note.split()[0] for noted in notes if noted.note), fold)
         return self.ledger.append(live.number, LIVE, live.journal, partitions, folded)
 
     def shown(self) -> int | None:
@@ -115,6 +115,13 @@ class Ground:
         with translated(self.server), connect(self.server) as client:
             numbers = set(sql.shown(client).values())
         return numbers.pop() if len(numbers) == 1 else None
+
+    def newest_records(self, generation: Generation) -> dict[int, tuple[int, int]]:
+        """By partition, (offset, appended_at_ms) of a record that its tables tell of; nothing without tables."""
+        if self.shown() is None:
+            return {}
+        with translated(self.server), connect(self.server) as client:
+            return sql.newest_records(client, generation.number)
 
     def show(self, generation: Generation) -> None:
         with translated(self.server), connect(self.server) as client:

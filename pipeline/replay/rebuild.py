@@ -29,6 +29,7 @@ from pipeline.replay.comparison import Comparison, compare
 from pipeline.replay.coverage import LOOK_EVERY_S
 from pipeline.replay.crew import Crew
 from pipeline.replay.ground import Ground
+from pipeline.replay.wholeness import check_whole
 
 NEAR_S = 5.0
 """When all that had been appended is done this soon after, the head is caught up with."""
@@ -59,10 +60,13 @@ class Before(NamedTuple):
     sinks: int
 
 
-def begin(ground: Ground, fold: str, watch: Watch) -> Generation:
-    """The generation to build: the one that is being built, else the next. Raises Refusal when it has other rules."""
+def begin(ground: Ground, fold: str, watch: Watch, *, accept: bool) -> Generation:
+    """The generation to build: the one that is being built, else the next.
+
+    Raises Refusal when that one has other rules, and when the journal is not what it was.
+    """
+    check_whole(ground, ground.ledger.read().live, accept=accept)
     known = ground.known(fold)
-    _check_beginning(ground, known.live)
     if known.building is None:
         live = known.live
         known = ground.ledger.append(known.next_number, BUILDING, live.journal, live.partitions, fold)
@@ -81,18 +85,6 @@ def begin(ground: Ground, fold: str, watch: Watch) -> Generation:
     with watch.step(f"generation {one.number}: its topics and tables"):
         ground.prepare(one)
     return one
-
-
-def _check_beginning(ground: Ground, live: Generation) -> None:
-    starts = ground.coverage(live).journal_starts()
-    cut = {number: start for number, start in starts.items() if start > 0}
-    if cut:
-        number, start = min(cut.items())
-        raise Refusal(
-            f"partition {number} of {ground.topics(live).journal} begins at offset {start}: what came before was"
-            f" deleted from the journal and stands in generation {live.number} alone. One that is built from the rest"
-            " would lack it. Restore the topic, then `meterline rebuild`"
-        )
 
 
 def build(ground: Ground, one: Generation, crew: Crew, watch: Watch) -> None:

@@ -11,7 +11,7 @@ from pipeline.kafka.admin import describe
 from pipeline.kafka.topics import Topics
 from tests.conftest import Stack
 from tests.oracle import published
-from tests.rebuilding import Site, site
+from tests.rebuilding import Site, assert_acted_on, site
 from tests.sinks import stored
 from tests.traffic import sending
 from tests.workers import until
@@ -36,12 +36,14 @@ def test_rebuild_rollback_and_drop_under_load(stack: Stack, namespace: str, home
         live = stored(place.client)
         topics = published(stack.kafka, namespace, Topics(namespace, 2))
         assert (topics.shards, topics.dispositions) == (live.shards, live.dispositions)
+        assert_acted_on(stack.kafka, place.traffic, live)
 
         with place.watched(), sending(place.traffic, slices=3):
             back = place.command("generations", "rollback", "--processes", "1")
             assert back.end() == 0
             assert_live(place, 1)
         place.assert_exact()
+        assert_acted_on(stack.kafka, place.traffic, stored(place.client))
 
         assert place.command("generations", "drop", "2", "--yes").end() == 0
         assert [one.number for one in place.generations().kept] == [1]

@@ -9,8 +9,8 @@ from pipeline.domain.generations import BUILDING, DROPPED
 from pipeline.kafka.topics import Topics
 from tests.conftest import Stack
 from tests.oracle import published
-from tests.rebuilding import Site, site
-from tests.traffic import assert_each_counts_once, sending
+from tests.rebuilding import Site, assert_acted_on, site
+from tests.traffic import sending
 from tests.workers import until
 
 
@@ -48,8 +48,7 @@ def test_kill_9_of_every_process_in_turn(stack: Stack, namespace: str, home: Pat
             live = place.generations().live.number
             assert set(shown(place.client).values()) == {live}
         place.assert_exact()
-        world = published(stack.kafka, namespace, Topics(namespace, live))
-        assert_each_counts_once(stack.kafka, place.traffic, world)
+        assert_acted_on(stack.kafka, place.traffic, published(stack.kafka, namespace, Topics(namespace, live)))
 
 
 def test_a_rebuild_that_is_not_wanted_any_more_is_thrown_away(stack: Stack, namespace: str, home: Path) -> None:

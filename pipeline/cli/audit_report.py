@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pipeline.codec.digests import Digest, added
 from pipeline.replay.audit_findings import Difference, PartitionFindings
 from pipeline.replay.audit_findings import as_object as partition_object
 
@@ -104,7 +105,12 @@ def _verdict(found: Sequence[PartitionFindings]) -> str:
     what = f"{records:,} journal records of {len(found)} partition{'s' if len(found) != 1 else ''}"
     if differences:
         return f"{what}: {differences:,} difference{'s' if differences > 1 else ''}"
-    return f"{what}: everything is equal"
+    return f"{what}: everything is equal, digest {_digest(found)}"
+
+
+def _digest(found: Sequence[PartitionFindings]) -> Digest:
+    """Of all summaries: the same for the same numbers, wherever and however often they were computed."""
+    return added(one.digest for one in found)
 
 
 def as_object(found: Sequence[PartitionFindings]) -> dict[str, Any]:
@@ -112,6 +118,7 @@ def as_object(found: Sequence[PartitionFindings]) -> dict[str, Any]:
     return {
         "equal": not any(one.differences for one in found),
         "records": sum(one.records for one in found),
+        "digest": str(_digest(found)),
         "differences": difference_count(found),
         "partitions": [partition_object(one) for one in found],
     }

@@ -51,7 +51,9 @@ class Standings(NamedTuple):
     """How far everything has come when an audit begins, by partition."""
 
     cursors: list[int]
-    summaries_ends: list[int]
+    summaries: list[Bounds]
+    dispositions: list[Bounds]
+    dispositions_kept_ms: int
 
 
 def audited_partitions(partitions: int, only: Sequence[int], share: float, seed: int) -> list[int]:
@@ -125,7 +127,7 @@ def strangers(days: Days, journal: TopicState, generation: int) -> Iterator[Part
     """Rows in ClickHouse of partitions that the journal does not have."""
     where = f"ClickHouse {derived('summary_shards', generation)}"
     for number in sorted({shard for shard, _ in days if shard >= journal.partitions}):
-        rows = sum(one.early_shards + len(one.late) for (shard, _), one in days.items() if shard == number)
+        rows = sum(one.size + len(one.late) for (shard, _), one in days.items() if shard == number)
         side = Compared(where, 0, items=rows)
         what = f"{rows} rows of partition {number}, which the journal does not have"
         side.differ(Difference(where, number, "unexpected", what))
@@ -142,7 +144,9 @@ def task_of(
         journal=Journal(number, journal.partitions, sources.rules),
         codec=sources.codec,
         cursor=standings.cursors[number],
-        summaries_end=standings.summaries_ends[number],
+        summaries_end=standings.summaries[number].end,
+        dispositions=standings.dispositions[number],
+        dispositions_kept_ms=standings.dispositions_kept_ms,
         images=sources.images,
         clickhouse=sources.clickhouse,
         days={place: one for place, one in days.items() if place[0] == number},
@@ -156,10 +160,13 @@ def standings_of(sources: AuditSources, partitions: Sequence[int], journal: Topi
     done = committed(config, topics.worker_group, places)
     cursors = [done.get(place, 0) for place in places]
     journal_bounds = bounds_of(config, topics.journal, journal.partitions)
-    summaries = bounds_of(config, topics.summaries, journal.partitions)
+    summaries, dispositions = (
+        bounds_of(config, topic, journal.partitions) for topic in (topics.summaries, topics.dispositions)
+    )
     for number in partitions:
         _check_whole(topics.journal, number, journal_bounds[number], cursors[number])
-    return Standings(cursors, [one.end for one in summaries])
+    kept = describe(config, [topics.dispositions])[topics.dispositions].config["retention.ms"]
+    return Standings(cursors, summaries, dispositions, int(kept))
 
 
 def _check_whole(topic: str, number: int, bounds: Bounds, cursor: int) -> None:

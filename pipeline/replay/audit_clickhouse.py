@@ -8,15 +8,18 @@ parts, so that no row is seen both ways or neither.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from clickhouse_connect.driver.client import Client
 
+from pipeline.clickhouse.decision_digests import DECISION_HASH
 from pipeline.clickhouse.digests import HASH
 from pipeline.clickhouse.tables import derived
+from pipeline.codec.decision_digests import BUCKET_OFFSETS
 from pipeline.codec.digests import WORDS, Digest
+from pipeline.domain.events import Disposition
 from pipeline.domain.limits import DAY_MS
-from pipeline.replay.audit_decisions import StoredDecision
+from pipeline.replay.audit_kept import Late, Part
 
 ANSWER_TIMEOUT_S = 3_600
 """A digest reads the whole table."""
@@ -28,23 +31,7 @@ _MOMENTS = ("last_timestamp", "last_appended_at", "latest_appended_at")
 _WIDE = {2: "Int128", 4: "Int256"}
 
 
-class LateShard(NamedTuple):
-    """A row that was written while the audit ran."""
-
-    key: bytes
-    version: int
-    lanes: tuple[int, int]
-
-
-class DayDigest(NamedTuple):
-    """One partition's shards of one day."""
-
-    early: Digest
-    early_shards: int
-    late: tuple[LateShard, ...]
-
-
-Days = dict[tuple[int, int], DayDigest]
+Days = dict[tuple[int, int], Part[bytes]]
 """By (shard, day); a day is a number of days since 1970, by ``window_start``."""
 
 
@@ -74,12 +61,10 @@ class AuditedTables:
             GROUP BY shard, day
         """
         return {
-            (shard, day): DayDigest(
+            (shard, day): Part(
                 Digest(low, high),
                 count,
-                tuple(
-                    LateShard(bytes.fromhex(key), version, (one, two)) for key, version, one, two in map(tuple, late)
-                ),
+                tuple(Late(bytes.fromhex(key), version, (one, two)) for key, version, one, two in map(tuple, late)),
             )
             for shard, day, low, high, count, late in self._rows(sql, month=month, cursors=cursors)
         }
@@ -96,20 +81,43 @@ class AuditedTables:
         answer = self._rows(sql, shard=shard, start_ms=day * DAY_MS, end_ms=(day + 1) * DAY_MS)
         return {bytes.fromhex(key): _packed(numbers) for key, *numbers in answer}
 
-    def decisions(self, partition: int) -> dict[int, StoredDecision]:
-        """Dispositions by the offset of their record."""
+    def buckets(self, partition: int, cursor: int) -> dict[int, Part[int]]:
+        """The digests of a partition's dispositions."""
+        early = "decided_offset < {cursor:UInt64}"
         sql = f"""
-            SELECT offset, decided_offset, record, disposition, reason, reinterpret(assumeNotNull(value), 'Int128'),
-                isNull(value), adjustment_id, first_offset, events_cancelled
+            WITH {DECISION_HASH}
+            SELECT intDiv(offset, {BUCKET_OFFSETS}) AS bucket, sumIf(lane_0, {early}), sumIf(lane_1, {early}),
+                countIf({early}), groupArrayIf((offset, decided_offset, lane_0, lane_1), NOT {early})
             FROM {self.dispositions} FINAL
             WHERE partition = {{partition:UInt32}}
+            GROUP BY bucket
         """
         return {
-            offset: StoredDecision(decided, record, disposition, reason, None if absent else int(value), *rest)
-            for offset, decided, record, disposition, reason, value, absent, *rest in self._rows(
-                sql, partition=partition
+            bucket: Part(
+                Digest(low, high),
+                count,
+                tuple(Late(one, version, (*lanes,)) for one, version, *lanes in map(tuple, late)),
             )
+            for bucket, low, high, count, late in self._rows(sql, partition=partition, cursor=cursor)
         }
+
+    def decisions(self, partition: int, bucket: int) -> dict[int, Disposition]:
+        """Dispositions by the offset of their record."""
+        sql = f"""
+            SELECT isNull(value), reinterpret(assumeNotNull(value), 'Int128'), partition, offset, decided_offset,
+                record, disposition, reason, livemode, event_name, identifier, customer,
+                toUnixTimestamp64Milli(timestamp), toUnixTimestamp64Milli(appended_at),
+                adjustment_id, first_offset, events_cancelled
+            FROM {self.dispositions} FINAL
+            WHERE partition = {{partition:UInt32}} AND offset >= {{first:UInt64}} AND offset < {{end:UInt64}}
+        """
+        span = {"first": bucket * BUCKET_OFFSETS, "end": (bucket + 1) * BUCKET_OFFSETS}
+        found = {}
+        for absent, value, *fields in self._rows(sql, partition=partition, **span):
+            fields.insert(Disposition._fields.index("value"), None if absent else int(value))
+            one = Disposition(*fields)
+            found[one.offset] = one
+        return found
 
     def _rows(self, sql: str, **parameters: Any) -> Sequence[Sequence[Any]]:
         return self._client.query(sql, parameters=parameters).result_rows

@@ -1,77 +1,72 @@
-"""Holding the stored dispositions to the fold's."""
+"""Holding dispositions to the fold's, whether ClickHouse has them or their topic."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
 
+from pipeline.codec.decision_digests import BUCKET_OFFSETS, decision_lanes, shown_moment
 from pipeline.domain.events import Disposition
+from pipeline.domain.times import timestamp_text
 from pipeline.domain.values import value_text
-from pipeline.replay.audit_findings import Compared, Difference, Kind
+from pipeline.replay import audit_findings as findings
+from pipeline.replay.audit_findings import Compared, Difference
+from pipeline.replay.audit_kept import Expected, Kept, Kind
+
+Decided = Expected[int, Disposition]
+"""By the offset of the journal record."""
+
+DECISIONS: Kind[int, Disposition] = Kind(
+    lanes=lambda some: map(decision_lanes, some.values()),
+    part_of=lambda offset: offset // BUCKET_OFFSETS,
+    version_of=lambda one: one.decided_offset,
+)
 
 
-class StoredDecision(NamedTuple):
-    """What a disposition says, as far as an audit compares it."""
+def kept_decisions() -> Kept[int, Disposition]:
+    return Kept(DECISIONS)
 
-    decided_offset: int
-    record: str
-    disposition: str
-    reason: str | None
-    value: int | None
-    """In units of 10^-12."""
-    adjustment_id: str | None
-    first_offset: int | None
-    events_cancelled: int | None
+
+def stored(one: Disposition) -> Disposition:
+    """A disposition as tables have it."""
+    return one._replace(timestamp_ms=shown_moment(one.timestamp_ms), appended_at_ms=shown_moment(one.appended_at_ms))
 
 
 def compare_decisions(
     side: Compared,
     partition: int,
-    cursor: int,
-    early: Mapping[int, Disposition],
-    late: Mapping[tuple[int, int], Disposition],
-    found: Mapping[int, StoredDecision],
+    decided: Decided,
+    found: Mapping[int, Disposition],
+    bucket: int,
+    may_be_gone: Callable[[Disposition], bool] = lambda one: False,
 ) -> None:
-    """Compare by the offset of the record. ``early``: what stands as of the cursor; ``late``: each decision since, by
-    (offset, decided_offset).
-    """
+    """Compare one bucket of a side, whose dispositions are ``found``, by the offset of the record."""
+    early, late = decided.things, decided.later
     for offset, one in found.items():
-        wanted = early.get(offset) if one.decided_offset < cursor else late.get((offset, one.decided_offset))
-        what = f"the disposition of record {partition}:{offset}"
-        if wanted is None:
-            known = early.get(offset)
-            kind: Kind = "unexpected" if known is None else "differs"
-            side.differ(Difference(side.where, partition, kind, what, _differing(known and _stored(known), one)))
-        elif _stored(wanted) != one:
-            side.differ(Difference(side.where, partition, "differs", what, _differing(_stored(wanted), one)))
+        wanted = early.get(offset) if one.decided_offset < decided.cursor else late.get((offset, one.decided_offset))
+        known = wanted or early.get(offset)
+        if wanted is None or stored(wanted) != stored(one):
+            kind: findings.Kind = "unexpected" if known is None else "differs"
+            side.differ(Difference(side.where, partition, kind, _what(partition, offset), _differing(known, one)))
     for offset in sorted(early.keys() - found.keys()):
-        what = f"the disposition of record {partition}:{offset}"
-        side.differ(Difference(side.where, partition, "missing", what, _differing(_stored(early[offset]), None)))
+        if DECISIONS.part_of(offset) == bucket and not may_be_gone(early[offset]):
+            numbers = _differing(early[offset], None)
+            side.differ(Difference(side.where, partition, "missing", _what(partition, offset), numbers))
 
 
-def _stored(one: Disposition) -> StoredDecision:
-    return StoredDecision(
-        one.decided_offset,
-        one.record,
-        one.disposition,
-        one.reason,
-        one.value,
-        one.adjustment_id,
-        one.first_offset,
-        one.events_cancelled,
-    )
+def _what(partition: int, offset: int) -> str:
+    return f"the disposition of record {partition}:{offset}"
 
 
-def _differing(expected: StoredDecision | None, found: StoredDecision | None) -> tuple[tuple[str, str, str], ...]:
+def _differing(expected: Disposition | None, found: Disposition | None) -> tuple[tuple[str, str, str], ...]:
     """(name, expected, found) of the fields that differ."""
-    return tuple(
-        (name, _shown(name, expected and getattr(expected, name)), _shown(name, found and getattr(found, name)))
-        for name in StoredDecision._fields
-        if (expected and getattr(expected, name)) != (found and getattr(found, name))
-    )
+    one, other = expected and stored(expected), found and stored(found)
+    pairs = [(name, getattr(one, name, None), getattr(other, name, None)) for name in Disposition._fields]
+    return tuple((name, _shown(name, first), _shown(name, second)) for name, first, second in pairs if first != second)
 
 
 def _shown(name: str, field: str | int | None) -> str:
     if field is None:
         return ""
+    if name.endswith("_ms"):
+        return timestamp_text(int(field))
     return value_text(int(field)) if name == "value" else str(field)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 from pipeline.codec import digests
@@ -62,8 +61,6 @@ class PartitionFindings:
     offsets: int = 0
     holes: int = 0
     """Offsets without a record that a reader of committed records sees."""
-    longest_hole: tuple[int, int] = (0, 0)
-    """(first offset, offsets)"""
     digest: Digest = dataclasses.field(default_factory=Digest)
     """Of all shards as of ``cursor``, recomputed."""
     cursor: int = 0
@@ -76,58 +73,17 @@ class PartitionFindings:
         return [one for side in self.compared for one in side.differences]
 
 
-class Expected(NamedTuple):
-    """What the audit's own fold says of one partition: everything as of ``cursor``, and each version since."""
-
-    cursor: int
-    rows: Mapping[bytes, bytes]
-    """Key to packed row, as of the cursor."""
-    later: Mapping[tuple[bytes, int], bytes]
-    """(key, version) to packed row, of every version from the cursor on."""
-
-
-def compare_rows(
-    side: Compared,
-    partition: int,
-    expected: Expected,
-    found: Mapping[bytes, bytes],
-    only: Iterable[bytes] | None = None,
-) -> None:
-    """Hold the shards of one side to what they must be. ``only``: the keys that have to be there, if not all."""
-    for key, row in found.items():
-        version = digests.version_of(row)
-        wanted = expected.rows.get(key) if version < expected.cursor else expected.later.get((key, version))
-        if wanted == row:
-            continue
-        if wanted is None:
-            kind: Kind = "differs" if key in expected.rows else "unexpected"
-            side.differ(Difference(side.where, partition, kind, shown_key(key), _unknown(expected, key, row)))
-        else:
-            side.differ(Difference(side.where, partition, "differs", shown_key(key), differing(wanted, row)))
-    for key in expected.rows if only is None else only:
-        if key not in found:
-            wanted_numbers = tuple((name, text, "") for name, text in _numbers(expected.rows[key]))
-            side.differ(Difference(side.where, partition, "missing", shown_key(key), wanted_numbers))
-
-
-def _unknown(expected: Expected, key: bytes, row: bytes) -> tuple[tuple[str, str, str], ...]:
-    """A row that the fold never published: beside what stands there, if anything does."""
-    known = expected.rows.get(key)
-    if known is not None:
-        return differing(known, row)
-    return tuple((name, "", text) for name, text in _numbers(row))
-
-
 def differing(expected: bytes, found: bytes) -> tuple[tuple[str, str, str], ...]:
     """(name, expected, found) of the numbers in which two packed rows differ."""
-    pairs = zip(_numbers(expected), _numbers(found), strict=True)
+    pairs = zip(numbers_shown(expected), numbers_shown(found), strict=True)
     return tuple((name, one, other) for (name, one), (_, other) in pairs if one != other)
 
 
 _VALUES = frozenset({"sum", "min", "max", "last_value", "latest_value"})
 
 
-def _numbers(row: bytes) -> list[tuple[str, str]]:
+def numbers_shown(row: bytes) -> list[tuple[str, str]]:
+    """(name, text) of each number of a packed row."""
     return [
         (name, value_text(number) if name in _VALUES else str(number))
         for name, number in digests.numbers_of(row).items()
@@ -152,7 +108,6 @@ def as_object(findings: PartitionFindings) -> dict[str, Any]:
         "records": findings.records,
         "offsets": findings.offsets,
         "holes": findings.holes,
-        "longest_hole": {"first": findings.longest_hole[0], "offsets": findings.longest_hole[1]},
         "as_of": findings.cursor,
         "digest": str(findings.digest),
         "accounts": {

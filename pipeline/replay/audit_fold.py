@@ -13,12 +13,15 @@ from typing import Any
 
 from pipeline.codec import digests
 from pipeline.codec.records import Codec
-from pipeline.domain.events import Cancellation, Disposition, Identity, MeterEvent
+from pipeline.domain.events import Cancellation, Disposition, Identity, MeterEvent, TallyKey
 from pipeline.domain.fold import Journal, Record, Undecodable, step
 from pipeline.domain.ledger import Awaited, Remembered
-from pipeline.domain.limits import FoldRules
+from pipeline.domain.limits import HOUR_MS, FoldRules
 from pipeline.domain.state import PlainState, tally_is_garbage
 from pipeline.errors import UndecodableRecord
+
+DROP_EVERY_MS = HOUR_MS
+"""What cannot be reached any more is looked for among all that is remembered."""
 
 
 class AuditState(PlainState):
@@ -67,21 +70,24 @@ class AuditFold:
         self.state = AuditState()
         self.next_offset = 0
         self.records = 0
-        self.holes = 0
-        """Offsets without a record: transaction markers and aborted records."""
-        self.longest_hole = (0, 0)
-        """(first offset, offsets) of the longest stretch of them."""
+        self.holes: list[tuple[int, int]] = []
+        """Offsets [first, end) without a record: transaction markers and aborted records, or records that are lost."""
         self.values: defaultdict[str, int] = defaultdict(int)
         """What was read, before anything was decided: records, events, and their value in units of 10^-12."""
         self.checksums = array("I")
         """Of the record's value, by offset; 0 where there is no record."""
-        self.decisions: dict[int, Disposition] = {}
+        self._decided: dict[int, Disposition] = {}
+        self._changed: set[TallyKey] = set()
+        """Decisions and tallies since ``settled``."""
         self.versions: dict[tuple[bytes, int], bytes] = {}
         """(key, version) to the packed row, of those versions that are kept."""
+        self.undated: dict[int, int] = {}
+        """When those were decided that do not say when their record was appended."""
         self.late_decisions: dict[tuple[int, int], Disposition] = {}
         self._decode = codec.decode_journal
         self._keeping = False
-        self._texts: dict[str, str] = {}
+        self._dropped_ms = 0
+        self._shared: dict[Any, Any] = {}
 
     def fold(self, message: Any) -> None:
         """The next record of the journal."""
@@ -90,7 +96,8 @@ class AuditFold:
         self.next_offset = offset + 1
         self.records += 1
         value = message.value()
-        self.checksums.extend(0 for _ in range(offset - len(self.checksums)))
+        while len(self.checksums) < offset:
+            self.checksums.append(0)
         self.checksums.append(zlib.crc32(value or b""))
         content = self._content(value)
         if isinstance(content, MeterEvent):
@@ -98,13 +105,16 @@ class AuditFold:
             self.values["value"] += content.value
         decided = step(self.state, self.journal, Record(offset, message.timestamp()[1], content))
         for one in decided:
-            self.decisions[one.offset] = one
+            self._decided[one.offset] = one
+            if one.appended_at_ms is None:
+                self.undated[one.offset] = message.timestamp()[1]
         if self._keeping:
             for one in decided:
                 self.late_decisions[one.offset, one.decided_offset] = one
             for key in self.state.touched:
                 row = digests.row_bytes(self.state.tallies[key])
                 self.versions[digests.key_bytes(key), digests.version_of(row)] = row
+            self._changed |= self.state.touched
             self.state.touched.clear()
 
     def _content(self, value: bytes | None) -> MeterEvent | Cancellation | Undecodable:
@@ -112,17 +122,30 @@ class AuditFold:
             content = self._decode(value)
         except UndecodableRecord as error:
             return Undecodable(error.reason)
-        if isinstance(content, MeterEvent):  # millions of events share few names
-            texts = self._texts
-            event_name, customer = content.event_name, content.customer
-            content = content._replace(
-                event_name=texts.setdefault(event_name, event_name), customer=texts.setdefault(customer, customer)
-            )
-        return content
+        if not isinstance(content, MeterEvent):
+            return content
+        identifier, event_name, customer, units, timestamp_ms, dimensions, livemode = content
+        texts = self._shared  # millions of events share few names
+        return MeterEvent(
+            identifier,
+            texts.setdefault(event_name, event_name),
+            texts.setdefault(customer, customer),
+            units,
+            timestamp_ms,
+            texts.setdefault(dimensions, dimensions),
+            livemode,
+        )
+
+    def settled(self) -> tuple[dict[bytes, bytes], dict[int, Disposition]]:
+        """The shards and the decisions that have changed since the last call, as they stand now."""
+        changed, self._changed = self._changed | self.state.touched, set()
+        self.state.touched.clear()
+        decided, self._decided = self._decided, {}
+        tallies = self.state.tallies
+        return {digests.key_bytes(key): digests.row_bytes(tallies[key]) for key in changed}, decided
 
     def keep_versions(self) -> None:
-        """From now on; what was before is in ``rows``."""
-        self.state.touched.clear()
+        """From now on."""
         self._keeping = True
 
     def forget_versions(self) -> None:
@@ -130,16 +153,14 @@ class AuditFold:
         self._keeping = False
         self.versions.clear()
         self.late_decisions.clear()
-        self.state.touched.clear()
-        self.state.drop_identities(self.journal.rules)
+        if self.state.clock_ms - self._dropped_ms > DROP_EVERY_MS:
+            self._dropped_ms = self.state.clock_ms
+            self.state.drop_identities(self.journal.rules)
 
     def pass_over(self, offset: int) -> None:
         """What lies in front of ``offset`` and was not folded is no record."""
-        size = offset - self.next_offset
-        if size > 0:
-            self.holes += size
-            if size > self.longest_hole[1]:
-                self.longest_hole = (self.next_offset, size)
+        if offset > self.next_offset:
+            self.holes.append((self.next_offset, offset))
             self.next_offset = offset
 
     def rows(self) -> dict[bytes, bytes]:

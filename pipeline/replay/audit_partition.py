@@ -5,29 +5,30 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import numpy as np
-
 from pipeline.clickhouse.connection import Server, connect, translated
 from pipeline.codec import digests
-from pipeline.codec.digests import Digest
 from pipeline.codec.records import Codec
 from pipeline.domain.events import Disposition
 from pipeline.domain.fold import Journal
-from pipeline.domain.limits import DAY_MS
 from pipeline.kafka.topics import Topics
-from pipeline.replay.audit_clickhouse import ANSWER_TIMEOUT_S, AuditedTables, Days, LateShard
-from pipeline.replay.audit_decisions import compare_decisions
-from pipeline.replay.audit_findings import Compared, Difference, Expected, PartitionFindings, compare_rows, shown_key
+from pipeline.replay.audit_clickhouse import ANSWER_TIMEOUT_S, AuditedTables, Days
+from pipeline.replay.audit_decisions import DECISIONS, Decided, compare_decisions, kept_decisions
+from pipeline.replay.audit_dispositions import StandingDispositions
+from pipeline.replay.audit_findings import Compared, Difference, PartitionFindings, shown_key
 from pipeline.replay.audit_fold import AuditFold
-from pipeline.replay.audit_reading import PartitionReader, bounds_of
+from pipeline.replay.audit_holes import JournalHoles
+from pipeline.replay.audit_kept import Expected, Part, differing_parts
+from pipeline.replay.audit_reading import Bounds, PartitionReader, bounds_of
+from pipeline.replay.audit_shards import Shards, compare_rows, day_of, kept_shards
 from pipeline.replay.audit_state import StateImage, compare_state
 from pipeline.replay.audit_topic import StandingShards
 
-LONG_HOLE = 1_000
-"""Offsets without a record that are worth a word: a transaction's marker takes one."""
+STATES_SHARE = 20
+"""A standing audit looks into worker states again after so many times as long as that took: it reads all of them."""
 
 Images = Callable[[int], contextlib.AbstractContextManager[Any]]
 """The worker's states of a partition that can be reached."""
@@ -45,6 +46,9 @@ class PartitionAudit:
     cursor: int
     """The worker's committed offset: all that lies below was published."""
     summaries_end: int
+    dispositions: Bounds
+    dispositions_kept_ms: int
+    """For how long their topic keeps them, by its configuration; -1: for ever."""
     images: Images | None
     clickhouse: Server | None
     days: Days
@@ -76,8 +80,14 @@ class PartitionRun:
         self.found = PartitionFindings(audit.number)
         self.reader = PartitionReader(audit.kafka, audit.topics.journal, audit.number)
         self.images: list[StateImage] = []
+        self.rows = kept_shards(audit.number)
+        self.decided = kept_decisions()
+        self._look_at_states_s = 0.0
+        """When worker states are looked into again."""
         self.journal_end = 0
         self.standing = StandingShards(f"topic {audit.topics.summaries}", audit.number, codec)
+        self.decisions = StandingDispositions(f"topic {audit.topics.dispositions}", audit.number, codec)
+        self.journal = JournalHoles(audit.topics.journal, audit.number)
 
     def close(self) -> None:
         self.reader.close()
@@ -88,13 +98,19 @@ class PartitionRun:
         self.audit = audit
         self.found = PartitionFindings(audit.number, cursor=audit.cursor)
         self.fold.forget_versions()
+        began_s = time.monotonic()
+        if audit.images is None or began_s < self._look_at_states_s:
+            self._compare()
+            return self.found
         with contextlib.ExitStack() as opened:
-            images = [] if audit.images is None else opened.enter_context(audit.images(audit.number))
+            images = opened.enter_context(audit.images(audit.number))
             # Asked for only now: a store that runs on may stand behind what was the end when the audit began.
             self.journal_end = self._end_of_journal()
             reached = [one for one in self._within(images) if one.cursor >= self.fold.next_offset]
             self.images = sorted(reached, key=lambda one: one.cursor)
             self._compare()
+        now_s = time.monotonic()
+        self._look_at_states_s = now_s + STATES_SHARE * (now_s - began_s)
         return self.found
 
     def _within(self, images: list[StateImage]) -> Iterator[StateImage]:
@@ -112,30 +128,26 @@ class PartitionRun:
     def _compare(self) -> None:
         audit, found = self.audit, self.found
         self.standing.read(audit.kafka, audit.topics.summaries, audit.summaries_end)
+        self.decisions.read(audit.kafka, audit.topics.dispositions, audit.dispositions)
         self.fold_to(audit.cursor)
-        decisions = dict(self.fold.decisions)
+        rows, decided = self.fold.settled()
+        self.rows.put(rows)
+        self.decided.put(decided)
         self.fold.keep_versions()
-        expected = Expected(audit.cursor, self.fold.rows(), self.fold.versions)
-        late = [row.version for one in audit.days.values() for row in one.late]
-        late += [digests.version_of(row) for row in self.standing.rows.values()]
-        self.fold_past(max([-1, *late]))
-        found.compared.append(self._compare_topic(expected))
+        expected = Expected(audit.cursor, self.rows, self.fold.versions)
+        decisions = Expected(audit.cursor, self.decided, self.fold.late_decisions)
+        days, buckets = self.standing.kept.as_of(audit.cursor), self.decisions.kept.as_of(audit.cursor)
+        self.fold_past(_newest(*audit.days.values(), *days.values(), *buckets.values()))
+        found.compared += [self._compare_topic(expected, days), self._compare_dispositions(decisions, buckets)]
         if audit.clickhouse is not None:
             found.compared.append(self._compare_tables(audit.clickhouse, expected))
             found.compared.append(self._compare_decisions(audit.clickhouse, decisions))
         if self.images:
             self.fold_to(self.images[-1].cursor)
         found.compared.append(self._compare_books())
-        found.digest = _digest(expected.rows, audit.number)
-        found.records, found.offsets, found.holes = self.fold.records, self.fold.next_offset, self.fold.holes
-        found.longest_hole = self.fold.longest_hole
-        if found.longest_hole[1] >= LONG_HOLE:
-            first, offsets = found.longest_hole
-            found.notes.append(
-                f"the journal has no record in partition {audit.number} from offset {first} on for {offsets:,} offsets:"
-                " an aborted transaction of that size, or a segment that a broker has lost. What was folded of lost"
-                " records stands out as differences"
-            )
+        found.digest = self.rows.digest()
+        found.compared.append(self.journal.compared(audit.kafka, self.fold))
+        found.records, found.offsets, found.holes = self.fold.records, self.fold.next_offset, self.journal.count
         found.accounts = {name: (records, value) for name, (records, value) in self.fold.state.accounts.items()}
 
     def fold_to(self, offset: int) -> None:
@@ -161,32 +173,35 @@ class PartitionRun:
             self.audit.number
         ].end
 
-    def _compare_topic(self, expected: Expected) -> Compared:
-        rows, overtaken = self.standing.rows, self.standing.overtaken
-        side = Compared(self.standing.where, self.audit.cursor, items=len(rows))
+    def _compare_topic(self, expected: Shards, days: Mapping[int, Part[bytes]]) -> Compared:
+        kept, overtaken = self.standing.kept, self.standing.overtaken
+        side = Compared(self.standing.where, self.audit.cursor, items=len(kept.things), digest=str(kept.digest()))
         for strange in self.standing.strange:
             side.differ(strange)
-        compare_rows(side, self.audit.number, expected, rows)
-        side.digest = str(_digest(rows, self.audit.number))
+        if list(differing_parts(days, expected)):
+            compare_rows(side, self.audit.number, expected, kept.things)
         if overtaken:
             self.found.notes.append(
                 f"{len(overtaken)} keys of {self.audit.topics.summaries}-{self.audit.number} have an older version"
                 f" behind their newest, for example {shown_key(min(overtaken))}: a worker that had lost its partition"
-                " published late. Readers take the newest; compaction would keep the older one"
+                " published late. Readers take the newest; the worker that has the partition now appends it again"
             )
         return side
 
-    def _compare_tables(self, clickhouse: Server, expected: Expected) -> Compared:
+    def _compare_tables(self, clickhouse: Server, expected: Shards) -> Compared:
         """Digests day by day; only the rows of days that differ are asked for."""
-        number = self.audit.number
+        number, audit = self.audit.number, self.audit
         with translated(clickhouse), connect(clickhouse, answer_timeout_s=ANSWER_TIMEOUT_S) as client:
-            tables = AuditedTables(client, self.audit.topics.generation)
-            side = Compared(f"ClickHouse {tables.shards}", self.audit.cursor)
-            days = list(_differing_days(self.audit.days, expected, number, side))
+            tables = AuditedTables(client, audit.topics.generation)
+            side = Compared(f"ClickHouse {tables.shards}", audit.cursor)
+            known = {day: one for (_, day), one in audit.days.items()}
+            side.items = sum(one.size + len(one.late) for one in known.values())
+            side.digest = str(digests.added(one.early for one in known.values()))
+            days = list(differing_parts(known, expected))
             for day in days:
                 found = tables.rows(number, day)
                 self.fold_past(max([-1, *(digests.version_of(row) for row in found.values())]))
-                compare_rows(side, number, expected, found, [key for key in expected.rows if _day_of(key) == day])
+                compare_rows(side, number, expected, found, [key for key in expected.things if day_of(key) == day])
         if days and not side.differences:
             self.found.notes.append(
                 f"{side.where}, partition {number}: the digests of {len(days)} days differed, but no row of them does"
@@ -194,14 +209,38 @@ class PartitionRun:
             )
         return side
 
-    def _compare_decisions(self, clickhouse: Server, early: Mapping[int, Disposition]) -> Compared:
+    def _compare_dispositions(self, decided: Decided, buckets: Mapping[int, Part[int]]) -> Compared:
+        """The topic's. What is older than it keeps anything may be there or not."""
+        audit, kept_ms = self.audit, self.audit.dispositions_kept_ms
+        oldest_ms = time.time_ns() // 10**6 - kept_ms if kept_ms >= 0 else 0
+        things = self.decisions.kept.things
+        digest = str(self.decisions.kept.digest())
+        side = Compared(self.decisions.where, audit.cursor, items=len(things), digest=digest)
+        for strange in self.decisions.strange:
+            side.differ(strange)
+
+        def may_be_gone(one: Disposition) -> bool:
+            return (one.appended_at_ms or self.fold.undated[one.offset]) < oldest_ms
+
+        for bucket in differing_parts(buckets, decided):
+            found = {offset: one for offset, one in things.items() if DECISIONS.part_of(offset) == bucket}
+            compare_decisions(side, audit.number, decided, found, bucket, may_be_gone)
+        return side
+
+    def _compare_decisions(self, clickhouse: Server, decided: Decided) -> Compared:
         """Every record that does not simply count has its disposition, and no other has one (invariant 2)."""
+        number, cursor = self.audit.number, self.audit.cursor
         with translated(clickhouse), connect(clickhouse, answer_timeout_s=ANSWER_TIMEOUT_S) as client:
             tables = AuditedTables(client, self.audit.topics.generation)
-            found = tables.decisions(self.audit.number)
-        side = Compared(f"ClickHouse {tables.dispositions}", self.audit.cursor, items=len(found))
-        self.fold_past(max([-1, *(one.decided_offset for one in found.values())]))
-        compare_decisions(side, self.audit.number, self.audit.cursor, early, self.fold.late_decisions, found)
+            buckets = tables.buckets(number, cursor)
+            items = sum(one.size + len(one.late) for one in buckets.values())
+            side = Compared(f"ClickHouse {tables.dispositions}", cursor, items=items)
+            side.digest = str(digests.added(one.early for one in buckets.values()))
+            self.fold_past(_newest(*buckets.values()))
+            for bucket in differing_parts(buckets, decided):
+                found = tables.decisions(number, bucket)
+                self.fold_past(max([-1, *(one.decided_offset for one in found.values())]))
+                compare_decisions(side, number, decided, found, bucket)
         return side
 
     def _compare_books(self) -> Compared:
@@ -211,42 +250,6 @@ class PartitionRun:
         return books
 
 
-def _differing_days(days: Days, expected: Expected, number: int, side: Compared) -> Iterator[int]:
-    """The days on which ClickHouse does not have what it must."""
-    by_day: dict[int, list[bytes]] = {}
-    for key in expected.rows:
-        by_day.setdefault(_day_of(key), []).append(key)
-    known = {day: one for (_, day), one in days.items()}
-    total = Digest()
-    for day in sorted({*by_day, *known}):
-        found = known.get(day)
-        late = {} if found is None else {row.key: row for row in found.late}
-        early = [key for key in by_day.get(day, ()) if key not in late]
-        digest = Digest() if found is None else found.early
-        total = digests.added([total, digest])
-        side.items += len(late) + (0 if found is None else found.early_shards)
-        wanted = Digest().plus(_hashes({key: expected.rows[key] for key in early}, number))
-        equal = digest == wanted and len(early) == (0 if found is None else found.early_shards)
-        if not equal or not all(_is_known(row, expected, number) for row in late.values()):
-            yield day
-    side.digest = str(total)
-
-
-def _is_known(late: LateShard, expected: Expected, number: int) -> bool:
-    row = expected.later.get((late.key, late.version))
-    return row is not None and tuple(map(int, digests.hash_shards([late.key], row, number)[0])) == late.lanes
-
-
-def _hashes(rows: Mapping[bytes, bytes], number: int) -> digests.Hashes:
-    if not rows:
-        return np.zeros((0, 2), np.uint64)
-    return digests.hash_shards(list(rows), b"".join(rows.values()), number)
-
-
-def _digest(rows: Mapping[bytes, bytes], number: int) -> Digest:
-    return Digest().plus(_hashes(rows, number))
-
-
-def _day_of(key: bytes) -> int:
-    names_end = key.index(0, key.index(0, 1) + 1) + 1
-    return int.from_bytes(key[names_end : names_end + 8], "big", signed=True) // DAY_MS
+def _newest(*parts: Part[Any]) -> int:
+    """The highest version that was written while the audit ran; -1 for none."""
+    return max((one.version for part in parts for one in part.late), default=-1)

@@ -6,10 +6,11 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from pipeline.errors import Refusal, Unavailable
-from pipeline.kafka.asking import patiently, translated
+from pipeline.kafka.asking import admin_client, answer_of, patiently
 
 CHUNK_RECORDS = 5_000
 POLL_S = 0.2
@@ -26,21 +27,20 @@ class Bounds(NamedTuple):
 
 def bounds_of(config: Mapping[str, Any], topic: str, partitions: int) -> list[Bounds]:
     """By partition. Raises Unavailable."""
-    consumer = Consumer({**config, "group.id": "meterline-audit", "enable.auto.commit": False})
+    return [Bounds(*ends) for ends in zip(*(_offsets(config, topic, partitions, spec) for spec in _ENDS), strict=True)]
 
-    def ask() -> list[Bounds]:
-        try:
-            return [
-                Bounds(*consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=TIMEOUT_S))
-                for number in range(partitions)
-            ]
-        except KafkaException as error:
-            raise translated(error) from error
 
-    try:
-        return patiently(ask)
-    finally:
-        consumer.close()
+_ENDS = (OffsetSpec.earliest(), OffsetSpec.latest())  # type: ignore[no-untyped-call]
+
+
+def _offsets(config: Mapping[str, Any], topic: str, partitions: int, spec: OffsetSpec) -> list[int]:
+    asked = {TopicPartition(topic, number): spec for number in range(partitions)}
+
+    def ask() -> list[int]:
+        answers = admin_client(config).list_offsets(asked, request_timeout=TIMEOUT_S)
+        return [int(answer_of(answers[place]).offset) for place in asked]
+
+    return patiently(ask)
 
 
 class PartitionReader:

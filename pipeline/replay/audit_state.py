@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-from pipeline.codec import digests
-from pipeline.codec.digests import Digest, key_of
+from pipeline.codec.digests import key_of
 from pipeline.domain.events import Identity
 from pipeline.domain.ledger import Awaited
 from pipeline.domain.state import tally_is_garbage
 from pipeline.domain.tally import Entry
 from pipeline.domain.values import value_text
-from pipeline.replay.audit_findings import Compared, Difference, Expected, compare_rows
+from pipeline.replay.audit_findings import Compared, Difference
 from pipeline.replay.audit_fold import AuditFold
+from pipeline.replay.audit_kept import Expected
 from pipeline.replay.audit_memory import compare_memory
+from pipeline.replay.audit_shards import compare_rows, kept_shards
 
 
 class StateImage(Protocol):
@@ -71,23 +72,25 @@ def compare_state(image: StateImage, fold: AuditFold, topic_id: str) -> Compared
                 ("value", value_text(value), value_text(found[1])),
             )
             side.differ(Difference(side.where, journal.partition, "differs", f"the account {name}", numbers))
-    expected = Expected(image.cursor, fold.rows(), {})
+    kept = kept_shards(journal.partition)
+    kept.put(fold.rows())
+    expected = Expected(image.cursor, kept, {})
     found_rows = dict(image.tallies())
     side.items = len(found_rows)
     living = (
-        key for key in expected.rows if not tally_is_garbage(key_of(key).window_start_ms, state.clock_ms, journal.rules)
+        key
+        for key in expected.things
+        if not tally_is_garbage(key_of(key).window_start_ms, state.clock_ms, journal.rules)
     )
     compare_rows(side, journal.partition, expected, found_rows, living)
-    _compare_digest(side, journal.partition, expected, image)
+    _compare_digest(side, journal.partition, str(kept.digest()), image)
     compare_memory(side, image, fold)
     return side
 
 
-def _compare_digest(side: Compared, partition: int, expected: Expected, image: StateImage) -> None:
+def _compare_digest(side: Compared, partition: int, wanted: str, image: StateImage) -> None:
     """The digest that the worker kept, tally by tally, as it went."""
     side.digest = image.digest
-    rows = expected.rows
-    wanted = str(Digest().plus(digests.hash_shards(list(rows), b"".join(rows.values()), partition)))
     if image.digest and image.digest != wanted:
         numbers = (("digest", wanted, image.digest),)
         side.differ(Difference(side.where, partition, "differs", "the digest that the worker kept", numbers))

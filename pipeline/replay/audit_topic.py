@@ -11,6 +11,7 @@ from pipeline.codec.shard_columns import PackedShard, decode_shards
 from pipeline.errors import UndecodableRecord
 from pipeline.replay.audit_findings import DIFFERENCES_TOLD_MAX, Difference, differing, shown_key
 from pipeline.replay.audit_reading import CHUNK_RECORDS, PartitionReader
+from pipeline.replay.audit_shards import kept_shards
 
 
 class StandingShards:
@@ -23,15 +24,18 @@ class StandingShards:
         self.where = where
         self.strange: list[Difference] = []
         """What no reader can make sense of, or two readers could read differently."""
-        self.rows: dict[bytes, bytes] = {}
+        self.kept = kept_shards(partition)
         self.overtaken: set[bytes] = set()
         """Keys whose newest version is not their last record: compaction would keep an older one."""
+        self._fresh: dict[bytes, bytes] = {}
         self._position = 0
         self._partition = partition
         self._codec = codec
 
     def read(self, config: Mapping[str, Any], topic: str, end: int) -> None:
         """Take in the records of the topic up to ``end`` that have not been read yet."""
+        if end <= self._position:
+            return
         reader = PartitionReader(config, topic, self._partition, self._position)
         try:
             chunk: list[Any] = []
@@ -41,7 +45,7 @@ class StandingShards:
                     self.take(chunk)
                     chunk = []
             self.take(chunk)
-            self._position = max(self._position, end)
+            self._position = end
         finally:
             reader.close()
 
@@ -50,14 +54,20 @@ class StandingShards:
         values = [message.value() for message in messages]
         for message, shard in zip(messages, decode_shards(self._codec, values), strict=True):
             if isinstance(shard, UndecodableRecord):
+                self._settle()
                 self._strange(message, shard)
             elif shard.shard != self._partition or message.key() != shard.key + shard.shard.to_bytes(2, "big"):
                 self._broken(message.offset(), f"{shown_key(shard.key)}: its key or its shard number is another's")
             else:
                 self._keep(message.offset(), shard)
+        self._settle()
+
+    def _settle(self) -> None:
+        self.kept.put(self._fresh)
+        self._fresh = {}
 
     def _keep(self, offset: int, shard: PackedShard) -> None:
-        before = self.rows.get(shard.key)
+        before = self._fresh.get(shard.key) or self.kept.things.get(shard.key)
         if before is not None and before != shard.row:
             version, standing = digests.version_of(shard.row), digests.version_of(before)
             if version < standing:
@@ -66,12 +76,12 @@ class StandingShards:
             if version == standing:
                 what = f"{shown_key(shard.key)}: a second record of version {version} at offset {offset}"
                 self._tell(Difference(self.where, self._partition, "differs", what, differing(before, shard.row)))
-        self.rows[shard.key] = shard.row
+        self._fresh[shard.key] = shard.row
         self.overtaken.discard(shard.key)
 
     def _strange(self, message: Any, error: UndecodableRecord) -> None:
         key = message.key() or b""
-        if message.value() is None and self.rows.pop(key[:-2], None) is not None:
+        if message.value() is None and self.kept.drop(key[:-2]):
             self.overtaken.discard(key[:-2])
             return  # what is gone will be missed
         self._broken(message.offset(), f"the record of key {key!r} cannot be read: {error}")

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from pipeline.clickhouse.connection import Server, connect
 from pipeline.clickhouse.tables import derived
 from pipeline.codec.digests import key_bytes
 from pipeline.codec.records import Codec
-from pipeline.domain.events import SummaryShard
+from pipeline.domain.events import Disposition, SummaryShard
 from pipeline.replay.audit_findings import shown_key
 from pipeline.worker import layout
 from pipeline.worker.store import Store
@@ -123,6 +124,59 @@ def test_errors_in_the_topic_are_named(settled: Audited) -> None:
     _, report, _ = settled.audit("--skip-clickhouse")
     unexpected = [one["what"] for _, _, one in differences(report) if one["kind"] == "unexpected"]
     assert unexpected == [shown(forged).replace(forged.key.customer, "nobody")]
+
+
+def test_errors_among_dispositions_are_named(settled: Audited) -> None:
+    """Deleted, changed, and forged: in their topic and in ClickHouse."""
+    topics, codec = settled.deployment.topics, Codec()
+    world = published(settled.stack.kafka, settled.deployment.namespace)
+    changed, copied = sorted(one for one in world.dispositions.values() if one.disposition == "duplicate")[:2]
+    counted = next(
+        offset for offset in range(changed.decided_offset) if (changed.partition, offset) not in world.dispositions
+    )
+    producer = Producer({"bootstrap.servers": settled.stack.kafka, "linger.ms": 0})
+
+    def plant(one: Disposition) -> None:
+        key = f"{one.partition}:{one.offset}".encode()
+        producer.produce(topics.dispositions, codec.encode_disposition(one), key, one.partition)
+        assert producer.flush(30) == 0
+
+    where = f"topic {topics.dispositions}"
+    plant(copied)
+    assert settled.audit("--skip-clickhouse")[0] == 0, "a copy is harmless"
+    plant(changed._replace(customer="nobody"))
+    _, report, said = settled.audit("--skip-clickhouse")
+    found = differences(report)
+    assert {place for place, _, _ in found} == {where}, said
+    numbers = [{"name": "customer", "expected": changed.customer, "found": "nobody"}]
+    what = f"the disposition of record {changed.partition}:{changed.offset}"
+    assert [one["numbers"] for _, _, one in found if one["what"] == what] == [numbers]
+    plant(changed)
+    plant(changed._replace(offset=counted, decided_offset=counted))
+    _, report, _ = settled.audit("--skip-clickhouse")
+    forged = [one["what"] for _, _, one in differences(report) if one["kind"] == "unexpected"]
+    assert forged == [f"the disposition of record {changed.partition}:{counted}"]
+
+    table = derived("dispositions")
+    this = {"partition": changed.partition, "offset": changed.offset}
+    with connect(Server(settled.stack.clickhouse, settled.deployment.namespace)) as client:
+        client.command(
+            f"DELETE FROM {table} WHERE partition = {{partition:UInt32}} AND offset = {{offset:UInt64}}", this
+        )
+    _, report, _ = settled.audit()
+    ((place, _, gone),) = [
+        one for one in differences(report) if one[0].startswith("ClickHouse") and one[2]["kind"] == "missing"
+    ]
+    assert (place, gone["what"]) == (f"ClickHouse {table}", what)
+
+    client = AdminClient({"bootstrap.servers": settled.stack.kafka})
+    end = settled.deployment.ends(topics.dispositions)[topics.dispositions, changed.partition]
+    for future in client.delete_records([TopicPartition(topics.dispositions, changed.partition, end)]).values():
+        future.result(30)
+    _, report, _ = settled.audit("--skip-clickhouse")
+    missing = [one["what"] for place, _, one in differences(report) if one["kind"] == "missing"]
+    mine = [key for key in world.dispositions if key[0] == changed.partition]
+    assert len(missing) == len(mine), "retention takes nothing that is so young"
 
 
 def test_errors_in_the_workers_store_are_named(settled: Audited) -> None:

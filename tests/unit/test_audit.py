@@ -12,9 +12,12 @@ from pipeline.domain.ledger import Awaited, Waiting
 from pipeline.domain.limits import FoldRules
 from pipeline.domain.tally import Tally
 from pipeline.replay.audit import audited_partitions
-from pipeline.replay.audit_decisions import StoredDecision, compare_decisions
-from pipeline.replay.audit_findings import Compared, Difference, Expected, PartitionFindings, compare_rows
+from pipeline.replay.audit_decisions import compare_decisions, kept_decisions
+from pipeline.replay.audit_dispositions import StandingDispositions
+from pipeline.replay.audit_findings import Compared, Difference, PartitionFindings
 from pipeline.replay.audit_fold import AuditFold, AuditState
+from pipeline.replay.audit_kept import Expected, differing_parts
+from pipeline.replay.audit_shards import Shards, compare_rows, kept_shards
 
 NOW_MS = 1_772_323_200_000
 CODEC = Codec()
@@ -23,8 +26,12 @@ CODEC = Codec()
 class Message:
     """A record as confluent-kafka hands it out."""
 
-    def __init__(self, offset: int, value: bytes | None, appended_at_ms: int = NOW_MS) -> None:
+    def __init__(self, offset: int, value: bytes | None, appended_at_ms: int = NOW_MS, key: bytes = b"") -> None:
         self._fields = offset, value, appended_at_ms
+        self._key = key
+
+    def key(self) -> bytes:
+        return self._key
 
     def offset(self) -> int:
         return self._fields[0]
@@ -49,6 +56,12 @@ def folded(*values: bytes | None, keep_from: int | None = None) -> AuditFold:
     return fold
 
 
+def expected_of(cursor: int, rows: dict[bytes, bytes], later: dict[tuple[bytes, int], bytes]) -> Shards:
+    kept = kept_shards(0)
+    kept.put(rows)
+    return Expected(cursor, kept, later)
+
+
 def kinds(side: Compared) -> list[str]:
     return [one.kind for one in side.differences]
 
@@ -58,7 +71,7 @@ def test_early_rows_must_be_as_of_the_cursor_and_later_ones_any_version_since() 
     rows = as_of.rows()
     (key,) = rows
     onwards = folded(event("a"), event("b"), event("c"), event("d"), keep_from=2)
-    expected = Expected(2, rows, onwards.versions)
+    expected = expected_of(2, rows, onwards.versions)
     for version in (2, 3):
         side = Compared("table", 2)
         compare_rows(side, 0, expected, {key: onwards.versions[key, version]})
@@ -74,7 +87,7 @@ def test_early_rows_must_be_as_of_the_cursor_and_later_ones_any_version_since() 
 
 def test_what_is_missing_and_what_is_nobodys() -> None:
     rows = folded(event("a")).rows()
-    expected = Expected(1, rows, {})
+    expected = expected_of(1, rows, {})
     side = Compared("table", 1)
     compare_rows(side, 0, expected, {})
     compare_rows(side, 0, expected, rows | {b"1x\0y\0" + bytes(8) + b"\0": next(iter(rows.values()))})
@@ -91,21 +104,72 @@ def test_differences_are_told_up_to_a_bound() -> None:
 
 
 def test_dispositions_are_compared_one_by_one() -> None:
-    fold = folded(event("a"), event("a"), event("a", 6), None)
-    early = dict(fold.decisions)
-    right = {
-        1: StoredDecision(1, "event", "duplicate", None, 5, None, 0, None),
-        2: StoredDecision(2, "event", "duplicate_differs", None, 6, None, 0, None),
-        3: StoredDecision(3, "unknown", "undecodable", "no_value", None, None, None, None),
-    }
+    _, right = folded(event("a"), event("a"), event("a", 6), None).settled()
+    assert [(offset, one.disposition) for offset, one in right.items()] == [
+        (1, "duplicate"),
+        (2, "duplicate_differs"),
+        (3, "undecodable"),
+    ]
+    kept = kept_decisions()
+    kept.put(right)
+    decided = Expected(4, kept, {})
     side = Compared("table", 4)
-    compare_decisions(side, 0, 4, early, {}, right)
+    compare_decisions(side, 0, decided, right, 0)
     assert not side.differences
     wrong = {**right, 2: right[2]._replace(value=7), 0: right[1]}
     del wrong[3]
-    compare_decisions(side, 0, 4, early, {}, wrong)
+    compare_decisions(side, 0, decided, wrong, 0)
     assert sorted(kinds(side)) == ["differs", "missing", "unexpected"]
     assert side.differences[0].numbers == (("value", "0.000000000006", "0.000000000007"),)
+    side = Compared("table", 4)
+    compare_decisions(side, 0, decided, wrong, 0, lambda one: one.disposition == "undecodable")
+    assert sorted(kinds(side)) == ["differs", "unexpected"], "what is older than the topic keeps may be gone"
+
+
+def test_digests_that_are_kept_say_where_something_differs() -> None:
+    """Whatever is put, replaced and dropped: as if all of it had been put at once; what is late stands apart."""
+    first = folded(event("a"), event("b", 7))
+    rows, _ = first.settled()
+    (key,) = rows
+    later = folded(event("a"), event("b", 7), event("c"), keep_from=2)
+    newer = later.versions[key, 2]
+    expected = expected_of(2, rows, later.versions)
+    other = kept_shards(0)
+    other.put({key: newer, b"1n\0c\0" + bytes(8) + b"\0": row_bytes(Tally(1, 1, 5))})
+    assert list(differing_parts(other.as_of(2), expected)) == [0], "one is nobody's; the other is late"
+    assert other.drop(b"1n\0c\0" + bytes(8) + b"\0")
+    assert not list(differing_parts(other.as_of(2), expected))
+    other.put(rows)
+    assert other.digest() == expected.kept.digest()
+    assert not list(differing_parts(other.as_of(2), expected))
+    other.put({key: row_bytes(Tally(9, 1, 5))})
+    assert list(differing_parts(other.as_of(2), expected)), "late, and never published"
+    assert other.drop(key)
+    assert not other.drop(key)
+    assert list(differing_parts(other.as_of(2), expected)), "missing"
+
+
+def test_what_makes_no_sense_among_dispositions_is_told() -> None:
+    fold = folded(event("a"), event("a"), event("a", 6))
+    _, decided = fold.settled()
+    first, second = decided[1], decided[2]
+    found = StandingDispositions("topic", 0, CODEC)
+
+    def take(offset: int, key: bytes, value: bytes) -> None:
+        found.take(Message(offset, value, key=key))
+
+    take(0, b"0:1", CODEC.encode_disposition(first))
+    take(1, b"0:1", CODEC.encode_disposition(first))
+    take(2, b"0:2", CODEC.encode_disposition(second._replace(decided_offset=9)))
+    take(3, b"0:2", CODEC.encode_disposition(second))
+    found.settle()
+    assert not found.strange, "copies, and older decisions of a worker that folded again, are harmless"
+    assert found.kept.things == {1: first, 2: second._replace(decided_offset=9)}
+    take(4, b"0:1", CODEC.encode_disposition(first._replace(value=7)))
+    take(5, b"0:2", CODEC.encode_disposition(first))
+    take(6, b"1:1", CODEC.encode_disposition(first._replace(partition=1)))
+    take(7, b"0:1", b"junk")
+    assert [one.kind for one in found.strange] == ["differs", "broken", "broken", "broken"]
 
 
 def test_the_books_balance_and_say_when_they_do_not() -> None:
@@ -127,11 +191,11 @@ def test_digests_of_the_fold_are_those_of_its_shards() -> None:
     assert folded(event("a"), event("b", 7)).rows() == rows
 
 
-def test_holes_are_counted() -> None:
+def test_holes_are_found() -> None:
     fold = AuditFold(Journal(0, 1, FoldRules()), CODEC)
     fold.fold(Message(3, event("a")))
     fold.pass_over(6)
-    assert (fold.records, fold.holes, fold.next_offset) == (1, 5, 6)
+    assert (fold.records, fold.holes, fold.next_offset) == (1, [(0, 3), (4, 6)], 6)
     assert list(fold.checksums[:3]) == [0, 0, 0]
 
 

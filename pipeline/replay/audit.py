@@ -24,7 +24,7 @@ from pipeline.errors import Refusal, Unavailable
 from pipeline.kafka.admin import TopicState, describe
 from pipeline.kafka.offsets import committed
 from pipeline.kafka.topics import Topics
-from pipeline.replay.audit_clickhouse import ANSWER_TIMEOUT_S, AuditedTables, Days
+from pipeline.replay.audit_clickhouse import ANSWER_TIMEOUT_S, AuditedTables, Tabled
 from pipeline.replay.audit_findings import Compared, Difference, PartitionFindings
 from pipeline.replay.audit_partition import Images, PartitionAudit, audit_partition
 from pipeline.replay.audit_reading import Bounds, bounds_of
@@ -101,9 +101,9 @@ def audit(
     Raises Refusal when the journal is not whole, Unavailable when something is away or the sink too far behind.
     """
     standings = standings_of(sources, partitions, journal)
-    days = days_of(sources, partitions, standings)
-    yield from strangers(days, journal, sources.topics.generation)
-    tasks = [task_of(sources, number, journal, standings, days) for number in partitions]
+    tabled = tabled_of(sources, partitions, standings)
+    yield from strangers(tabled, journal, sources.topics.generation)
+    tasks = [task_of(sources, number, journal, standings, tabled) for number in partitions]
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(min(processes, len(tasks)), context) as pool:
         futures = [pool.submit(audit_partition, task) for task in tasks]
@@ -114,28 +114,30 @@ def audit(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def days_of(sources: AuditSources, partitions: Sequence[int], standings: Standings) -> Days:
+def tabled_of(sources: AuditSources, partitions: Sequence[int], standings: Standings) -> Tabled:
     """The digests of ClickHouse's tables, once it has what is published; none when they are left out."""
     if sources.clickhouse is None:
-        return {}
+        return Tabled({}, {})
     _await_sink(sources, partitions)
     with translated(sources.clickhouse), connect(sources.clickhouse, answer_timeout_s=ANSWER_TIMEOUT_S) as client:
-        return AuditedTables(client, sources.topics.generation).days(standings.cursors)
+        tables = AuditedTables(client, sources.topics.generation)
+        return Tabled(tables.days(standings.cursors), tables.buckets(standings.cursors))
 
 
-def strangers(days: Days, journal: TopicState, generation: int) -> Iterator[PartitionFindings]:
+def strangers(tabled: Tabled, journal: TopicState, generation: int) -> Iterator[PartitionFindings]:
     """Rows in ClickHouse of partitions that the journal does not have."""
-    where = f"ClickHouse {derived('summary_shards', generation)}"
-    for number in sorted({shard for shard, _ in days if shard >= journal.partitions}):
-        rows = sum(one.size + len(one.late) for (shard, _), one in days.items() if shard == number)
-        side = Compared(where, 0, items=rows)
-        what = f"{rows} rows of partition {number}, which the journal does not have"
-        side.differ(Difference(where, number, "unexpected", what))
-        yield PartitionFindings(number, compared=[side])
+    for name, parts in (("summary_shards", tabled.days), ("dispositions", tabled.buckets)):
+        where = f"ClickHouse {derived(name, generation)}"
+        for number in sorted({partition for partition, _ in parts if partition >= journal.partitions}):
+            rows = sum(one.size + len(one.late) for (partition, _), one in parts.items() if partition == number)
+            side = Compared(where, 0, items=rows)
+            what = f"{rows} rows of partition {number}, which the journal does not have"
+            side.differ(Difference(where, number, "unexpected", what))
+            yield PartitionFindings(number, compared=[side])
 
 
 def task_of(
-    sources: AuditSources, number: int, journal: TopicState, standings: Standings, days: Days
+    sources: AuditSources, number: int, journal: TopicState, standings: Standings, tabled: Tabled
 ) -> PartitionAudit:
     return PartitionAudit(
         kafka=sources.kafka,
@@ -149,7 +151,7 @@ def task_of(
         dispositions_kept_ms=standings.dispositions_kept_ms,
         images=sources.images,
         clickhouse=sources.clickhouse,
-        days={place: one for place, one in days.items() if place[0] == number},
+        tabled=tabled.of(number),
     )
 
 

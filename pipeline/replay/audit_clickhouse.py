@@ -8,7 +8,7 @@ parts, so that no row is seen both ways or neither.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from clickhouse_connect.driver.client import Client
 
@@ -33,6 +33,22 @@ _WIDE = {2: "Int128", 4: "Int256"}
 
 Days = dict[tuple[int, int], Part[bytes]]
 """By (shard, day); a day is a number of days since 1970, by ``window_start``."""
+
+
+Buckets = dict[tuple[int, int], Part[int]]
+"""By (partition, bucket of offsets)."""
+
+
+class Tabled(NamedTuple):
+    """What the tables hold when an audit begins."""
+
+    days: Days
+    buckets: Buckets
+
+    def of(self, partition: int) -> Tabled:
+        """Of one partition."""
+        days = {place: one for place, one in self.days.items() if place[0] == partition}
+        return Tabled(days, {place: one for place, one in self.buckets.items() if place[0] == partition})
 
 
 class AuditedTables:
@@ -81,24 +97,24 @@ class AuditedTables:
         answer = self._rows(sql, shard=shard, start_ms=day * DAY_MS, end_ms=(day + 1) * DAY_MS)
         return {bytes.fromhex(key): _packed(numbers) for key, *numbers in answer}
 
-    def buckets(self, partition: int, cursor: int) -> dict[int, Part[int]]:
-        """The digests of a partition's dispositions."""
-        early = "decided_offset < {cursor:UInt64}"
+    def buckets(self, cursors: Sequence[int]) -> Buckets:
+        """The digests of all dispositions."""
+        early = "decided_offset < {cursors:Array(UInt64)}[partition + 1]"
         sql = f"""
             WITH {DECISION_HASH}
-            SELECT intDiv(offset, {BUCKET_OFFSETS}) AS bucket, sumIf(lane_0, {early}), sumIf(lane_1, {early}),
-                countIf({early}), groupArrayIf((offset, decided_offset, lane_0, lane_1), NOT {early})
+            SELECT partition, intDiv(offset, {BUCKET_OFFSETS}) AS bucket, sumIf(lane_0, {early}),
+                sumIf(lane_1, {early}), countIf({early}),
+                groupArrayIf((offset, decided_offset, lane_0, lane_1), NOT {early})
             FROM {self.dispositions} FINAL
-            WHERE partition = {{partition:UInt32}}
-            GROUP BY bucket
+            GROUP BY partition, bucket
         """
         return {
-            bucket: Part(
+            (partition, bucket): Part(
                 Digest(low, high),
-                count,
-                tuple(Late(one, version, (*lanes,)) for one, version, *lanes in map(tuple, late)),
+                size,
+                tuple(Late(offset, version, (one, two)) for offset, version, one, two in map(tuple, late)),
             )
-            for bucket, low, high, count, late in self._rows(sql, partition=partition, cursor=cursor)
+            for partition, bucket, low, high, size, late in self._rows(sql, cursors=list(cursors))
         }
 
     def decisions(self, partition: int, bucket: int) -> dict[int, Disposition]:

@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pipeline.clickhouse.connection import Server, connect, translated
+from pipeline.clickhouse.tables import derived
 from pipeline.codec import digests
 from pipeline.codec.records import Codec
 from pipeline.domain.events import Disposition
 from pipeline.domain.fold import Journal
 from pipeline.kafka.topics import Topics
-from pipeline.replay.audit_clickhouse import ANSWER_TIMEOUT_S, AuditedTables, Days
+from pipeline.replay.audit_clickhouse import ANSWER_TIMEOUT_S, AuditedTables, Tabled
 from pipeline.replay.audit_decisions import DECISIONS, Decided, compare_decisions, kept_decisions
 from pipeline.replay.audit_dispositions import StandingDispositions
 from pipeline.replay.audit_findings import Compared, Difference, PartitionFindings, shown_key
@@ -51,7 +52,7 @@ class PartitionAudit:
     """For how long their topic keeps them, by its configuration; -1: for ever."""
     images: Images | None
     clickhouse: Server | None
-    days: Days
+    tabled: Tabled
     """What ClickHouse said of this partition."""
 
     @property
@@ -137,7 +138,8 @@ class PartitionRun:
         expected = Expected(audit.cursor, self.rows, self.fold.versions)
         decisions = Expected(audit.cursor, self.decided, self.fold.late_decisions)
         days, buckets = self.standing.kept.as_of(audit.cursor), self.decisions.kept.as_of(audit.cursor)
-        self.fold_past(_newest(*audit.days.values(), *days.values(), *buckets.values()))
+        sides: list[Mapping[Any, Part[Any]]] = [days, buckets, *audit.tabled]
+        self.fold_past(max(map(_newest, sides)))
         found.compared += [self._compare_topic(expected, days), self._compare_dispositions(decisions, buckets)]
         if audit.clickhouse is not None:
             found.compared.append(self._compare_tables(audit.clickhouse, expected))
@@ -191,22 +193,32 @@ class PartitionRun:
     def _compare_tables(self, clickhouse: Server, expected: Shards) -> Compared:
         """Digests day by day; only the rows of days that differ are asked for."""
         number, audit = self.audit.number, self.audit
-        with translated(clickhouse), connect(clickhouse, answer_timeout_s=ANSWER_TIMEOUT_S) as client:
-            tables = AuditedTables(client, audit.topics.generation)
-            side = Compared(f"ClickHouse {tables.shards}", audit.cursor)
-            known = {day: one for (_, day), one in audit.days.items()}
-            side.items = sum(one.size + len(one.late) for one in known.values())
-            side.digest = str(digests.added(one.early for one in known.values()))
-            days = list(differing_parts(known, expected))
-            for day in days:
-                found = tables.rows(number, day)
-                self.fold_past(max([-1, *(digests.version_of(row) for row in found.values())]))
-                compare_rows(side, number, expected, found, [key for key in expected.things if day_of(key) == day])
+        known = {day: one for (_, day), one in audit.tabled.days.items()}
+        side = self._tabled("summary_shards", known)
+        days = list(differing_parts(known, expected))
+        if days:
+            with self._tables(clickhouse) as tables:
+                for day in days:
+                    found = tables.rows(number, day)
+                    self.fold_past(max([-1, *(digests.version_of(row) for row in found.values())]))
+                    wanted = [key for key in expected.things if day_of(key) == day]
+                    compare_rows(side, number, expected, found, wanted)
         if days and not side.differences:
             self.found.notes.append(
                 f"{side.where}, partition {number}: the digests of {len(days)} days differed, but no row of them does"
                 " any more: what was wrong has been written again meanwhile"
             )
+        return side
+
+    @contextlib.contextmanager
+    def _tables(self, clickhouse: Server) -> Iterator[AuditedTables]:
+        with translated(clickhouse), connect(clickhouse, answer_timeout_s=ANSWER_TIMEOUT_S) as client:
+            yield AuditedTables(client, self.audit.topics.generation)
+
+    def _tabled(self, name: str, known: Mapping[int, Part[Any]]) -> Compared:
+        side = Compared(f"ClickHouse {derived(name, self.audit.topics.generation)}", self.audit.cursor)
+        side.items = sum(one.size + len(one.late) for one in known.values())
+        side.digest = str(digests.added(one.early for one in known.values()))
         return side
 
     def _compare_dispositions(self, decided: Decided, buckets: Mapping[int, Part[int]]) -> Compared:
@@ -229,18 +241,16 @@ class PartitionRun:
 
     def _compare_decisions(self, clickhouse: Server, decided: Decided) -> Compared:
         """Every record that does not simply count has its disposition, and no other has one (invariant 2)."""
-        number, cursor = self.audit.number, self.audit.cursor
-        with translated(clickhouse), connect(clickhouse, answer_timeout_s=ANSWER_TIMEOUT_S) as client:
-            tables = AuditedTables(client, self.audit.topics.generation)
-            buckets = tables.buckets(number, cursor)
-            items = sum(one.size + len(one.late) for one in buckets.values())
-            side = Compared(f"ClickHouse {tables.dispositions}", cursor, items=items)
-            side.digest = str(digests.added(one.early for one in buckets.values()))
-            self.fold_past(_newest(*buckets.values()))
-            for bucket in differing_parts(buckets, decided):
-                found = tables.decisions(number, bucket)
-                self.fold_past(max([-1, *(one.decided_offset for one in found.values())]))
-                compare_decisions(side, number, decided, found, bucket)
+        number = self.audit.number
+        known = {bucket: one for (_, bucket), one in self.audit.tabled.buckets.items()}
+        side = self._tabled("dispositions", known)
+        buckets = list(differing_parts(known, decided))
+        if buckets:
+            with self._tables(clickhouse) as tables:
+                for bucket in buckets:
+                    found = tables.decisions(number, bucket)
+                    self.fold_past(max([-1, *(one.decided_offset for one in found.values())]))
+                    compare_decisions(side, number, decided, found, bucket)
         return side
 
     def _compare_books(self) -> Compared:
@@ -250,6 +260,6 @@ class PartitionRun:
         return books
 
 
-def _newest(*parts: Part[Any]) -> int:
+def _newest(parts: Mapping[Any, Part[Any]]) -> int:
     """The highest version that was written while the audit ran; -1 for none."""
-    return max((one.version for part in parts for one in part.late), default=-1)
+    return max((one.version for part in parts.values() for one in part.late), default=-1)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from pipeline.errors import Refusal, Unavailable
 from pipeline.kafka.admin import TopicState
-from pipeline.replay.audit import AuditSources, Standings, days_of, journal_of, standings_of, strangers, task_of
+from pipeline.replay.audit import AuditSources, Standings, journal_of, standings_of, strangers, tabled_of, task_of
 from pipeline.replay.audit_findings import PartitionFindings
 from pipeline.replay.audit_partition import PartitionRun
 
@@ -40,10 +40,10 @@ class StandingAudit:
                 " published of the old ones stands against them. Restore the topic, or `meterline rebuild`"
             )
         standings = self._await_worker()
-        days = days_of(self._sources, self._partitions, standings)
-        found = list(strangers(days, journal, self._sources.topics.generation))
+        tabled = tabled_of(self._sources, self._partitions, standings)
+        found = list(strangers(tabled, journal, self._sources.topics.generation))
         for number in self._partitions:
-            task = task_of(self._sources, number, journal, standings, days)
+            task = task_of(self._sources, number, journal, standings, tabled)
             if number not in self._runs:
                 self._runs[number] = PartitionRun(task)
             found.append(self._runs[number].findings(task))

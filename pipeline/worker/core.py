@@ -196,12 +196,20 @@ class WorkerCore:
                 for number in unseen:
                     while await self._look_through(logs, number):
                         pass
+                    if again := await asyncio.to_thread(logs.dropped, number):
+                        await self._append(logs, number, again)
 
     async def _look_through(self, logs: SummaryLogs, number: int) -> bool:
         """Some of a partition's summary log; whether there is more."""
         async with self.flushing:
             partition = self.partitions.get(number)
             return partition is not None and await asyncio.to_thread(logs.look, partition)
+
+    async def _append(self, logs: SummaryLogs, number: int, records: list[tuple[bytes, bytes]]) -> None:
+        async with self.flushing:
+            partition = self.partitions.get(number)
+            if partition is not None:
+                await asyncio.to_thread(logs.append, partition, records)
 
     # Rebalances.
 

@@ -5,6 +5,7 @@ newer one of its successor. Whoever reads both takes the newer. But once the log
 
 So a partition's owner counts what it appends. When the log is longer than that, somebody else has appended too: what
 came since is read, and of every shard whose last record is older than the store's, the store's is appended once more.
+What the store has dropped, because no rule can reach it any more, is compared with the log itself.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Collection
 
 from pipeline.codec.digests import version_of
 from pipeline.codec.records import Codec
-from pipeline.codec.shard_columns import decode_shards
+from pipeline.codec.shard_columns import PackedShard, decode_shards
 from pipeline.errors import UndecodableRecord
 from pipeline.kafka.outlet import Outlet
 from pipeline.kafka.topics import Topics
@@ -28,6 +29,9 @@ log = logging.getLogger("meterline.worker")
 
 RECORDS_AT_ONCE = 20_000
 """Read while no flush can begin."""
+DROPPED_MAX = 200_000
+"""Keys of one partition that are compared with the log; of more a worker that begins without a store would have to hold
+all that there ever was."""
 _DELETED = -1
 """In place of a version."""
 
@@ -43,6 +47,8 @@ class SummaryLogs:
         self._codec = codec
         self._topic = topics.summaries
         self._outlet = outlet
+        self._dropped: dict[int, set[bytes]] = {}
+        """By partition, keys that were seen in the log and are not in the store."""
 
     def unseen(self, partitions: Collection[Partition]) -> list[int]:
         """Those with records that this worker has not appended. Raises Unavailable."""
@@ -63,18 +69,22 @@ class SummaryLogs:
             at = end
         records = self._cluster.records(self._topic, number, at, end, RECORDS_AT_ONCE)
         upto = records[-1].offset + 1 if len(records) == RECORDS_AT_ONCE else end
-        again = self._overtaken(partition, records)
+        shards = decode_shards(self._codec, [record.value for record in records])
+        if any(not isinstance(one, UndecodableRecord) and version_of(one.row) >= partition.cursor for one in shards):
+            partition.summaries = Seen(at, None)  # somebody is ahead of us: what he has said is known when we are there
+            return False
+        again = self._overtaken(partition, records, shards)
         if again:
             log.warning("%s-%d: %d shards were behind older ones, appended again", self._topic, number, len(again))
-            self._outlet.publish_batch(self._topic, number, shards_of(self._codec, again, number))
-            self._outlet.flush(PUBLISH_TIMEOUT_S)
+            self._append(number, shards_of(self._codec, again, number))
         partition.summaries = Seen(upto, len(again) if upto == end else None)
         return upto < end
 
-    def _overtaken(self, partition: Partition, records: list[Keyed]) -> list[ChangedTally]:
+    def _overtaken(
+        self, partition: Partition, records: list[Keyed], shards: list[PackedShard | UndecodableRecord]
+    ) -> list[ChangedTally]:
         """The store's tallies of which the last of these records is an older shard, or deletes it."""
         last: dict[bytes, int] = {}
-        shards = decode_shards(self._codec, [record.value for record in records])
         for record, shard in zip(records, shards, strict=True):
             if not isinstance(shard, UndecodableRecord):
                 last[layout.TALLY + shard.key] = version_of(shard.row)
@@ -82,8 +92,39 @@ class SummaryLogs:
                 last[layout.TALLY + record.key[:-2]] = _DELETED
         keys = list(last)
         found = partition.store.get_many(keys) if keys else []
+        pairs = list(zip(keys, found, strict=True))
+        dropped = self._dropped.setdefault(partition.journal.partition, set())
+        dropped.update(key[1:] for key, packed in pairs if packed is None)
         return [
             (key, packed[: layout.TALLY_BYTES])
-            for key, packed in zip(keys, found, strict=True)
+            for key, packed in pairs
             if packed is not None and version_of(packed) > last[key]
         ]
+
+    def dropped(self, number: int) -> list[tuple[bytes, bytes]]:
+        """The newest record of each shard that is in no store, and not last in the log. Flushes may go on meanwhile."""
+        keys = self._dropped.pop(number, set())
+        if not 0 < len(keys) <= DROPPED_MAX:
+            return []
+        newest: dict[bytes, tuple[int, Keyed]] = {}
+        last: dict[bytes, int] = {}
+        at, end = 0, self._cluster.ends(self._topic, [number])[number]
+        while at < end:
+            records = self._cluster.records(self._topic, number, at, end, RECORDS_AT_ONCE)
+            for record, shard in zip(records, decode_shards(self._codec, [one.value for one in records]), strict=True):
+                if not isinstance(shard, UndecodableRecord) and shard.key in keys:
+                    last[shard.key] = version_of(shard.row)
+                    if shard.key not in newest or newest[shard.key][0] < last[shard.key]:
+                        newest[shard.key] = last[shard.key], record
+            at = records[-1].offset + 1 if len(records) == RECORDS_AT_ONCE else end
+        behind = [record for key, (version, record) in newest.items() if version > last[key]]
+        return [(record.key, record.value) for record in behind if record.key is not None and record.value is not None]
+
+    def append(self, partition: Partition, records: list[tuple[bytes, bytes]]) -> None:
+        """Put these behind all others. Between flushes."""
+        self._append(partition.journal.partition, records)
+        partition.summaries = partition.summaries.plus(len(records))
+
+    def _append(self, number: int, records: list[tuple[bytes, bytes]]) -> None:
+        self._outlet.publish_batch(self._topic, number, records)
+        self._outlet.flush(PUBLISH_TIMEOUT_S)

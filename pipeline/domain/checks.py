@@ -6,6 +6,7 @@ spelled out as code points rather than asked of a Unicode table, because two Uni
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 
@@ -47,18 +48,26 @@ def is_text(text: str, chars_max: int) -> bool:
     return 0 < len(text) <= chars_max and not _FORBIDDEN.search(text)
 
 
+_known_text = functools.lru_cache(20_000)(is_text)
+
+
+def _is_name(text: str, chars_max: int) -> bool:
+    """The same for texts that many events share. What is too long is not remembered: it may be a megabyte."""
+    return len(text) <= chars_max and _known_text(text, chars_max)
+
+
 def _dimension_is_bad(event: MeterEvent) -> bool:
     for key, value in event.dimensions:
-        if not is_text(key, DIMENSION_KEY_CHARS_MAX) or (value and not is_text(value, DIMENSION_VALUE_CHARS_MAX)):
+        if not _is_name(key, DIMENSION_KEY_CHARS_MAX) or (value and not _is_name(value, DIMENSION_VALUE_CHARS_MAX)):
             return True
     return False
 
 
 CONTENT_CHECKS: tuple[tuple[str, Callable[[MeterEvent], bool]], ...] = (
     (INVALID_IDENTIFIER, lambda event: not is_text(event.identifier, IDENTIFIER_CHARS_MAX)),
-    (INVALID_EVENT_NAME, lambda event: not is_text(event.event_name, EVENT_NAME_CHARS_MAX)),
+    (INVALID_EVENT_NAME, lambda event: not _is_name(event.event_name, EVENT_NAME_CHARS_MAX)),
     (NO_CUSTOMER, lambda event: event.customer == ""),
-    (INVALID_CUSTOMER, lambda event: not is_text(event.customer, CUSTOMER_CHARS_MAX)),
+    (INVALID_CUSTOMER, lambda event: not _is_name(event.customer, CUSTOMER_CHARS_MAX)),
     (TOO_MANY_DIMENSIONS, lambda event: len(event.dimensions) > DIMENSIONS_MAX),
     (INVALID_DIMENSION, _dimension_is_bad),
     (TOO_MANY_DIGITS, lambda event: not -VALUE_BOUND < event.value < VALUE_BOUND),

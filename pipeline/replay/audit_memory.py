@@ -37,19 +37,19 @@ def compare_memory(side: Compared, memory: Memory, fold: AuditFold) -> None:
 
 
 def _compare_ledger(side: Compared, memory: Memory, fold: AuditFold) -> None:
-    known = fold.state.ledger
+    """Once for every event of the last weeks: the hot loop."""
+    known, oldest_ms = fold.state.ledger, _oldest_ms(fold)
     seen = 0
     for identity, found in memory.ledger():
         wanted = known.get(identity)
-        expected = _packed(wanted)
-        if expected == found:
-            seen += isinstance(wanted, Awaited) or _lives(wanted, fold)
-        elif wanted is not None or isinstance(found, Awaited) or not _is_past(found[2], fold):
-            kind = "unexpected" if wanted is None else "differs"
-            numbers = () if wanted is None else (("entry", str(expected), str(found)),)
-            seen += wanted is not None and (isinstance(wanted, Awaited) or _lives(wanted, fold))
-            _tell(side, fold, kind == "unexpected", f"the ledger's entry of {_shown(identity)}", numbers)
-    living = [identity for identity, one in known.items() if isinstance(one, Awaited) or _lives(one, fold)]
+        if wanted is not None and (isinstance(wanted, Awaited) or wanted.clock_ms >= oldest_ms):
+            seen += 1
+        if _packed(wanted) == found:
+            continue
+        if wanted is not None or isinstance(found, Awaited) or found[2] >= oldest_ms:
+            numbers = () if wanted is None else (("entry", str(_packed(wanted)), str(found)),)
+            _tell(side, fold, wanted is None, f"the ledger's entry of {_shown(identity)}", numbers)
+    living = [identity for identity, one in known.items() if isinstance(one, Awaited) or one.clock_ms >= oldest_ms]
     if seen < len(living):
         there = {identity for identity, _ in memory.ledger()}
         for identity in living:
@@ -68,13 +68,14 @@ def _compare_entries(side: Compared, memory: Memory, fold: AuditFold) -> None:
 
 
 def _compare_bodies(side: Compared, memory: Memory, fold: AuditFold) -> None:
-    there = set()
+    there, checksums, checksum_of = set(), fold.checksums, zlib.crc32
     for offset, body in memory.bodies():
         there.add(offset)
-        if offset >= len(fold.checksums) or zlib.crc32(body) != fold.checksums[offset]:
+        if offset >= len(checksums) or checksum_of(body) != checksums[offset]:
             _tell(side, fold, False, f"the record at offset {offset} as it is remembered", ())
+    oldest_ms = _oldest_ms(fold)
     for one in fold.state.ledger.values():
-        if isinstance(one, Counted) and _lives(one, fold) and one.offset not in there:
+        if isinstance(one, Counted) and one.clock_ms >= oldest_ms and one.offset not in there:
             what = f"the record at offset {one.offset} as it is remembered"
             side.differ(Difference(side.where, fold.journal.partition, "missing", what))
 
@@ -92,13 +93,9 @@ def _packed(remembered: Awaited | Counted | None) -> Remembered | None:
     return remembered
 
 
-def _lives(remembered: Awaited | Counted | None, fold: AuditFold) -> bool:
-    """Whether its window has not passed."""
-    return isinstance(remembered, Counted) and not _is_past(remembered.clock_ms, fold)
-
-
-def _is_past(clock_ms: int, fold: AuditFold) -> bool:
-    return fold.state.clock_ms - clock_ms > fold.journal.rules.dedup_window_ms
+def _oldest_ms(fold: AuditFold) -> int:
+    """The window of what counted before has passed."""
+    return fold.state.clock_ms - fold.journal.rules.dedup_window_ms
 
 
 def _shown(identity: Identity) -> str:

@@ -52,11 +52,12 @@ class StandingShards:
     def take(self, messages: list[Any]) -> None:
         """Some more records, in their order."""
         values = [message.value() for message in messages]
+        number = self._partition.to_bytes(2, "big")
         for message, shard in zip(messages, decode_shards(self._codec, values), strict=True):
             if isinstance(shard, UndecodableRecord):
                 self._settle()
                 self._strange(message, shard)
-            elif shard.shard != self._partition or message.key() != shard.key + shard.shard.to_bytes(2, "big"):
+            elif shard.shard != self._partition or message.key() != shard.key + number:
                 self._broken(message.offset(), f"{shown_key(shard.key)}: its key or its shard number is another's")
             else:
                 self._keep(message.offset(), shard)

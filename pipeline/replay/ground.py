@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -13,11 +14,12 @@ from pipeline.clickhouse.migrations import migrate
 from pipeline.domain.generations import BUILDING, DROPPED, LIVE, Generation, Generations
 from pipeline.errors import Refusal
 from pipeline.kafka import admin, fence
+from pipeline.kafka.admin import TopicState
 from pipeline.kafka.asking import admin_client, topics_of
 from pipeline.kafka.generations import GenerationLedger
 from pipeline.kafka.members import members
-from pipeline.kafka.offsets import Noted, committed, committed_with_notes
-from pipeline.kafka.reading import partitions_of
+from pipeline.kafka.offsets import Noted, committed, committed_with_notes, put_back
+from pipeline.kafka.reading import partitions_of, read
 from pipeline.kafka.start_offsets import commit_start_offsets
 from pipeline.kafka.topics import GENERATIONS, TABLE, Topics, topics_of_generation
 from pipeline.replay.beside import Beside, sql_beside
@@ -122,6 +124,21 @@ class Ground:
             return {}
         with translated(self.server), connect(self.server) as client:
             return sql.newest_records(client, generation.number)
+
+    def journal(self, generation: Generation) -> TopicState | None:
+        """The journal that a generation is folded from, as the cluster has it; None when there is none."""
+        name = self.topics(generation).journal
+        return admin.describe(self.kafka, [name]).get(name)
+
+    def appended_at(self, generation: Generation, partition: int, offset: int) -> int | None:
+        """When the journal's record at this offset was appended; None when there is none."""
+        with contextlib.closing(read(self.kafka, self.topics(generation).journal, offset, partition=partition)) as log:
+            record = next(log, None)
+        return record.appended_at_ms if record is not None and record.offset == offset else None
+
+    def put_back(self, generation: Generation, places: Mapping[tuple[str, int], Noted]) -> None:
+        """Set the offsets of its workers. Raises Refusal while there are some."""
+        put_back(self.kafka, self.topics(generation).worker_group, places)
 
     def show(self, generation: Generation) -> None:
         with translated(self.server), connect(self.server) as client:

@@ -7,44 +7,39 @@ offset, and offsets are deleted together with their topic.
 
 from __future__ import annotations
 
-import contextlib
-
 from pipeline.domain.generations import Generation
 from pipeline.errors import Refusal
-from pipeline.kafka.admin import TopicState, describe
-from pipeline.kafka.offsets import Noted, committed_with_notes, put_back
-from pipeline.kafka.reading import read
+from pipeline.kafka.admin import TopicState
+from pipeline.kafka.offsets import Noted
 from pipeline.replay.coverage import Coverage
 from pipeline.replay.ground import Ground
 
 
 def check_whole(ground: Ground, live: Generation, *, accept: bool) -> None:
     """Raise Refusal with what mends it. With ``accept`` the newest records may be lost: what is left is what counts."""
-    topics = ground.topics(live)
-    standing = describe(ground.kafka, [topics.journal]).get(topics.journal)
+    journal, standing = ground.topics(live).journal, ground.journal(live)
     if standing is None:
         raise Refusal(
-            f"there is no topic {topics.journal}: the journal is gone, and what it said stands in generation"
+            f"there is no topic {journal}: the journal is gone, and what it said stands in generation"
             f" {live.number} alone, which is not touched. Restore the topic, then `meterline rebuild`"
         )
     _check_kind(live, standing)
-    coverage = Coverage(ground.kafka, topics, standing.partitions)
-    _check_beginning(live, standing.name, coverage)
-    newest, ends = ground.newest_records(live), coverage.journal_ends()
+    coverage = ground.coverage(live._replace(partitions=standing.partitions))
+    _check_beginning(live, journal, coverage)
+    places = [(journal, number) for number in range(standing.partitions)]
+    newest, noted = ground.newest_records(live), ground.noted(live, places)
+    ends = coverage.journal_ends()  # last: all the others go on meanwhile
     for number, (offset, appended_at_ms) in newest.items():
         if offset < ends.get(number, 0):
-            _check_record(ground, live, standing.name, number, offset, appended_at_ms)
-    places = [(topics.journal, number) for number in range(standing.partitions)]
-    noted = committed_with_notes(ground.kafka, topics.worker_group, places)
+            _check_record(live, journal, (number, offset), ground.appended_at(live, number, offset) == appended_at_ms)
     folded = {number: one.offset for (_, number), one in noted.items()}
     for number, (offset, _) in newest.items():
         folded[number] = max(folded.get(number, 0), offset + 1)
     if not accept:
-        _check_end(live, standing.name, ends, folded)
+        _check_end(live, journal, ends, folded)
     # What comes at lost offsets now was not acted upon, whatever the group says of those that stood there before.
     beyond = {place: one for place, one in noted.items() if one.offset > ends[place[1]]}
-    back = {place: Noted(ends[place[1]], one.note) for place, one in beyond.items()}
-    put_back(ground.kafka, topics.worker_group, back)
+    ground.put_back(live, {place: Noted(ends[place[1]], one.note) for place, one in beyond.items()})
 
 
 def _check_kind(live: Generation, standing: TopicState) -> None:
@@ -63,13 +58,10 @@ def _check_kind(live: Generation, standing: TopicState) -> None:
         )
 
 
-def _check_record(
-    ground: Ground, live: Generation, journal: str, number: int, offset: int, appended_at_ms: int
-) -> None:
-    """The record that stands there now must be the one that was folded."""
-    with contextlib.closing(read(ground.kafka, journal, offset, partition=number)) as log:
-        record = next(log, None)
-    if record is None or (record.offset, record.appended_at_ms) != (offset, appended_at_ms):
+def _check_record(live: Generation, journal: str, place: tuple[int, int], same: bool) -> None:
+    """The record that stands at (partition, offset) must be the one that was folded."""
+    if not same:
+        number, offset = place
         raise Refusal(
             f"{journal} is not what generation {live.number} was folded from: at offset {offset} of partition {number}"
             " stands another record, or none. It was deleted and created again, or restored from something else, and"

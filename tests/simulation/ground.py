@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.clickhouse import tables
 from pipeline.domain.generations import LIVE, Generation, Generations, generations_of
 from pipeline.errors import Refusal
+from pipeline.kafka.admin import TopicState
 from pipeline.kafka.offsets import Noted
 from pipeline.kafka.topics import Topics, topics_of_generation
 from pipeline.replay.beside import Key, Pair, Side
@@ -117,6 +118,28 @@ class SimGround:
 
     def noted(self, generation: Generation, places: list[Place]) -> dict[Place, Noted]:
         return self._world.noted(self.topics(generation).worker_group, places)
+
+    def journal(self, generation: Generation) -> TopicState | None:
+        name = self.topics(generation).journal
+        return self._world.broker.describe([name]).get(name)
+
+    def newest_records(self, generation: Generation) -> dict[int, tuple[int, int]]:
+        """As the tables tell it: of a journal that was never made anew here."""
+        self._world.database.ask()
+        rows = self._world.database.final_of("summary_shards", generation.number).values()
+        found: dict[int, tuple[int, int]] = {}
+        for row in rows:
+            if row["count"]:
+                newest = row["latest_offset"], row["latest_appended_at"]
+                found[row["shard"]] = max(found.get(row["shard"], newest), newest)
+        return found
+
+    def appended_at(self, generation: Generation, partition: int, offset: int) -> int | None:
+        log = self._world.broker.logs[self.topics(generation).journal, partition]
+        return next((one.appended_at_ms for one in log.records if one.offset == offset), None)
+
+    def put_back(self, generation: Generation, places: dict[Place, Noted]) -> None:
+        hold("8 fail closed", not places, "nothing is lost here, but", places, "is to be put back")
 
     def delete(self, topics: Sequence[str], groups: Sequence[str]) -> None:
         with self._at("delete"):

@@ -201,7 +201,7 @@ class Operator(Machine):
             with SimCrew(self.world, self.host, one) as crew:
                 rebuild.switch(ground, one, crew, watch)
         else:
-            one = rebuild.begin(ground, RULES.version, watch)
+            one = rebuild.begin(ground, RULES.version, watch, accept=False)
             with SimCrew(self.world, self.host, one) as crew:
                 rebuild.build(ground, one, crew, watch)
         self._clear()

@@ -130,6 +130,12 @@ class Ground:
         name = self.topics(generation).journal
         return admin.describe(self.kafka, [name]).get(name)
 
+    def partitions(self, generation: Generation) -> int:
+        """How many partitions its journal had when it was made; 0 where nothing tells."""
+        name = self.topics(generation).summaries
+        made = admin.describe(self.kafka, [name]).get(name)
+        return generation.partitions or (made.partitions if made is not None else 0)
+
     def appended_at(self, generation: Generation, partition: int, offset: int) -> int | None:
         """When the journal's record at this offset was appended; None when there is none."""
         with contextlib.closing(read(self.kafka, self.topics(generation).journal, offset, partition=partition)) as log:

@@ -23,7 +23,7 @@ def check_whole(ground: Ground, live: Generation, *, accept: bool) -> None:
             f"there is no topic {journal}: the journal is gone, and what it said stands in generation"
             f" {live.number} alone, which is not touched. Restore the topic, then `meterline rebuild`"
         )
-    _check_kind(live, standing)
+    _check_kind(live, ground.partitions(live), standing)
     coverage = ground.coverage(live._replace(partitions=standing.partitions))
     _check_beginning(live, journal, coverage)
     places = [(journal, number) for number in range(standing.partitions)]
@@ -42,11 +42,11 @@ def check_whole(ground: Ground, live: Generation, *, accept: bool) -> None:
     ground.put_back(live, {place: Noted(ends[place[1]], one.note) for place, one in beyond.items()})
 
 
-def _check_kind(live: Generation, standing: TopicState) -> None:
-    if live.partitions and standing.partitions != live.partitions:
+def _check_kind(live: Generation, partitions: int, standing: TopicState) -> None:
+    if partitions not in (0, standing.partitions):
         raise Refusal(
             f"{standing.name} has {standing.partitions} partitions, and generation {live.number} was folded from"
-            f" {live.partitions}: identifiers moved to other partitions, and duplicates would count twice. That"
+            f" {partitions}: identifiers moved to other partitions, and duplicates would count twice. That"
             " generation is not touched. Restore the topic; `meterline journal repartition --partitions N` is how to"
             " have another number"
         )

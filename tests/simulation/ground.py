@@ -134,6 +134,9 @@ class SimGround:
                 found[row["shard"]] = max(found.get(row["shard"], newest), newest)
         return found
 
+    def partitions(self, generation: Generation) -> int:
+        return self._partitions
+
     def appended_at(self, generation: Generation, partition: int, offset: int) -> int | None:
         log = self._world.broker.logs[self.topics(generation).journal, partition]
         return next((one.appended_at_ms for one in log.records if one.offset == offset), None)

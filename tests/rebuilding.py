@@ -243,7 +243,7 @@ def assert_acted_on(kafka: str, traffic: Traffic, world: World) -> None:
     assert unusable
     assert letters == unusable
     assert traffic.strays
-    assert_each_counts_once(kafka, traffic, world)
+    assert_each_counts_once(kafka, traffic, world, WATCHED)
 
 
 def _watched(client: Client) -> tuple[int, int]:

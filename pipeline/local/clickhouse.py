@@ -1,9 +1,9 @@
 """The real ClickHouse engine (chDB) in a process of its own, behind ClickHouse's HTTP interface.
 
 ``python -m pipeline.local.clickhouse --data DIR --port PORT``. One process owns the directory. Every request has an
-engine connection of its own (half a millisecond), so that nothing is left behind by one request for the next, and
-requests run side by side. The engine acknowledges an insert when its part is renamed into place: kill -9 loses
-nothing that was acknowledged.
+engine connection of its own, so that nothing is left behind by one request for the next, and requests run side by
+side; that of a read serves the same statement again (clickhouse_sessions.py). The engine acknowledges an insert when
+its part is renamed into place: kill -9 loses nothing that was acknowledged.
 
 Confined in layers: the engine's own access control (infra/chdb/users.xml), a read-only session for every statement
 that its parser calls a read, and ``pipeline.local.statement`` for what is left.
@@ -23,15 +23,17 @@ import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import chdb
 
 from pipeline.local import formats, statement
 from pipeline.local.clickhouse_body import Body
 from pipeline.local.clickhouse_http import LOOPBACK, Answer, Endpoint, Request, display_name
+from pipeline.local.clickhouse_sessions import Session, Sessions, Statement
 from pipeline.local.lock import InUse, Lock
 from pipeline.local.resources import infra
+from pipeline.local.results import held, pieces
 from pipeline.local.statement import (
     ACCESS_DENIED,
     READONLY,
@@ -66,11 +68,13 @@ class Engine:
         os.chdir(infra("chdb"))
         self._address = f"{directory}?config-file={infra('chdb', 'config.xml')}"
         self._kept_open = self._connect()
+        self._sessions = Sessions()
         self._turns = threading.BoundedSemaphore(_AT_ONCE)
         version = self._kept_open.query("SELECT version()", "TabSeparated").bytes()
         self.version = str(version.decode().strip())
 
     def close(self) -> None:
+        self._sessions.close()
         self._kept_open.close()
         self._lock.release()
 
@@ -83,8 +87,13 @@ class Engine:
         if not self._turns.acquire(timeout=_WAIT_FOR_TURN_S):
             raise SqlError(TOO_MANY_QUERIES, f"Too many simultaneous queries: {_AT_ONCE} for a whole minute")
         try:
-            with contextlib.closing(self._connect()) as connection, _engine_errors():
-                yield self._answer(connection, request)
+            asked = Statement.of(request)
+            session = self._sessions.take(asked) or Session(self._connect())
+            try:
+                with _engine_errors():
+                    yield self._answer(session, request)
+            finally:
+                self._sessions.give_back(asked, session)
         finally:
             self._turns.release()
 
@@ -94,28 +103,25 @@ class Engine:
         except RuntimeError as error:
             raise sql_error(str(error)) from None
 
-    def _answer(self, connection: Any, request: Request) -> Answer:
-        kind = _examine(connection, request)
-        if kind == "nothing":
-            return Answer("TabSeparated", {}, iter(()))
-        if kind == "write" and request.readonly:
-            raise SqlError(READONLY, "Cannot execute query in readonly mode: GET implies it, use POST to modify")
-        if request.database:
-            connection.query(f"USE {_quoted(request.database, '`')}")
-        sql, settings = request.sql, dict(request.settings)
-        if kind == "read":
-            # Last, since nothing more can be set afterwards. 2 still lets a query have its own SETTINGS clause.
-            settings["readonly"] = "1" if settings.pop("readonly", "") == "1" else "2"
-        elif request.input_format == "Values" or (statement.has_values(sql) and statement.suspicious(sql)):
-            settings |= _LITERALS_ONLY
-        _set(connection, settings)
-        if request.rows is not None:
-            return _insert(connection, request, request.rows)
-        if kind == "write":
-            return _write(connection, request)
-        if not request.whole and request.output_format.lower() in formats.STREAMED and _selects(sql):
-            return _stream(connection, request)
-        return self._result_in_file(connection, request)
+    def _answer(self, session: Session, request: Request) -> Answer:
+        connection, ready = session.connection, session.ready
+        session.ready = False
+        if not ready:
+            kind = _examine(connection, request)
+            if kind == "nothing":
+                return Answer("TabSeparated", {}, iter(()))
+            if kind == "write" and request.readonly:
+                raise SqlError(READONLY, "Cannot execute query in readonly mode: GET implies it, use POST to modify")
+            _prepare(connection, request, kind)
+            if request.rows is not None:
+                return _insert(connection, request, request.rows)
+            if kind == "write":
+                return _write(connection, request)
+        streamed = request.output_format.lower() in formats.STREAMED and _selects(request.sql)
+        answer = _stream(connection, request) if streamed else self._result_in_file(connection, request)
+        if streamed and request.whole:
+            answer = answer._replace(chunks=held(answer.chunks, self._results))
+        return answer._replace(chunks=session.until_taken(answer.chunks))
 
     def _result_in_file(self, connection: Any, request: Request) -> Answer:
         """A result that cannot be sent as it comes: the engine writes it to a file, so that memory stays small."""
@@ -130,14 +136,8 @@ class Engine:
         read = {"read_rows": str(result.storage_rows_read()), "read_bytes": str(result.storage_bytes_read())}
         if path_is_empty := not os.fstat(file.fileno()).st_size:
             file.close()
-        chunks = iter((_no_rows(connection, request),)) if path_is_empty else _pieces(file)
+        chunks = iter((_no_rows(connection, request),)) if path_is_empty else pieces(file)
         return Answer(request.output_format, read, chunks)
-
-
-def _pieces(file: BinaryIO) -> Iterator[bytes]:
-    with file:
-        while piece := file.read(1 << 20):
-            yield piece
 
 
 def _selects(sql: str) -> bool:
@@ -171,6 +171,19 @@ def _examine(connection: Any, request: Request) -> str:
     if refused is not None:
         raise SqlError(ACCESS_DENIED, f"Not enough privileges: {refused}, which the laptop stack does not allow")
     return "read" if kind == "READ_ONLY" else "write"
+
+
+def _prepare(connection: Any, request: Request, kind: str) -> None:
+    """Database and settings."""
+    if request.database:
+        connection.query(f"USE {_quoted(request.database, '`')}")
+    settings = dict(request.settings)
+    if kind == "read":
+        # Last, since nothing more can be set afterwards. 2 still lets a query have its own SETTINGS clause.
+        settings["readonly"] = "1" if settings.pop("readonly", "") == "1" else "2"
+    elif request.input_format == "Values" or (statement.has_values(request.sql) and statement.suspicious(request.sql)):
+        settings |= _LITERALS_ONLY
+    _set(connection, settings)
 
 
 def _quoted(text: str, quote: str) -> str:

@@ -199,7 +199,7 @@ class Exchange(BaseHTTPRequestHandler):
                 raise SqlError(QUERY_IS_TOO_LARGE, f"Max query size exceeded ({LONGEST_STATEMENT} bytes)")
             sql, input_format = head.decode(errors="replace"), ""
             body.skip(len(head))
-        own_format = statement.parts(sql).format if rows is None else None
+        own_format = statement.format_of(sql) if rows is None else None
         default = self.headers.get("X-ClickHouse-Format") or fields.get("default_format") or "TabSeparated"
         request = Request(
             sql=sql,

@@ -92,6 +92,9 @@ def rows_of_insert(head: bytes) -> RowsAt | None:
     return None
 
 
+_NAMES_FORMAT = re.compile(r"\bformat\b", re.IGNORECASE)
+
+
 class Parts(NamedTuple):
     """A query in three: up to its FORMAT clause, the format it names (or None), and what follows (SETTINGS)."""
 
@@ -112,6 +115,11 @@ def parts(sql: str) -> Parts:
             tail = data[name.end : found[-1].end]
             return Parts(data[: token.start].decode(), data[name.start : name.end].decode(), tail.decode())
     return Parts(data[: found[-1].end].decode() if found else "", None, "")
+
+
+def format_of(sql: str) -> str | None:
+    """The format that a query names, or None."""
+    return parts(sql).format if _NAMES_FORMAT.search(sql) else None
 
 
 def with_format(sql: str, name: str) -> str:

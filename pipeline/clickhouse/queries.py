@@ -151,7 +151,8 @@ class SummaryQuery:
         """
         parameters: dict[str, Any] = {"livemode": self.livemode, "event_name": self.event_name}
         steps, clock = self._clock(parameters)
-        keys = ["local_ms", "piece_ms"]
+        # What is the same in all rows is no key: a question costs more to be understood than to be answered.
+        keys = ["local_ms"] if clock[-1] == _NO_PIECE else ["local_ms", "piece_ms"]
         if self.per_customer:
             keys.append("customer")
         groups = []
@@ -220,8 +221,11 @@ class SummaryQuery:
             return [], [f"{_MOMENT_MS} AS local_ms", _NO_PIECE]
         local = _LOCAL[self.window]
         if len(self.pieces) == 1:  # UTC, or a zone that does not change its clocks around the range
-            parameters["offset_ms"] = self.pieces[0].offset_ms
-            return [f"{_MOMENT_MS} + {{offset_ms:Int64}} AS shown_ms", *local[:-1]], [local[-1], _NO_PIECE]
+            shown = f"{_MOMENT_MS} AS shown_ms"
+            if offset_ms := self.pieces[0].offset_ms:
+                parameters["offset_ms"] = offset_ms
+                shown = f"{_MOMENT_MS} + {{offset_ms:Int64}} AS shown_ms"
+            return [shown, *local[:-1]], [local[-1], _NO_PIECE]
         parameters["starts"] = [piece.starts_ms for piece in self.pieces]
         parameters["offsets"] = [piece.offset_ms for piece in self.pieces]
         piece = "begins AS piece_ms" if self.window is Unit.HOUR else _NO_PIECE
@@ -230,7 +234,10 @@ class SummaryQuery:
     def _source(self, parameters: dict[str, Any], source: str) -> list[str]:
         """Shards, or the survivors among them in the shape of shards; narrowed to what is asked for."""
         whose = ["livemode = {livemode:Bool}", "event_name = {event_name:String}"]
-        if self.customers:
+        if len(self.customers) == 1:
+            (parameters["customer"],) = self.customers
+            whose.append("customer = {customer:String}")
+        elif self.customers:
             parameters["customers"] = list(self.customers)
             whose.append("customer IN {customers:Array(String)}")
         wanted = [*_between("start_ms", "end_ms"), "count > 0", *self._filters(parameters)]

@@ -44,8 +44,12 @@ def summaries(client: Client, query: SummaryQuery) -> Iterator[Summary]:
         yield read.nothing()
 
 
-FEW_SETTINGS = {"max_threads": 1, "output_format_json_quote_64bit_integers": 0}
-"""A small question is done before a second thread has begun."""
+FEW_SETTINGS = {
+    "max_threads": 1,
+    "output_format_parallel_formatting": 0,
+    "output_format_json_quote_64bit_integers": 0,
+}
+"""A small question is answered before a second thread has begun: threads to read or to format would only cost."""
 
 
 def few_summaries(client: Client, query: SummaryQuery, source: str = "summary_shards") -> list[Summary]:

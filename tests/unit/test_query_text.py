@@ -28,8 +28,8 @@ WHERE livemode = {livemode:Bool}
     AND window_start >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
     AND window_start < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
     AND count > 0
-GROUP BY local_ms, piece_ms
-ORDER BY local_ms, piece_ms"""
+GROUP BY local_ms
+ORDER BY local_ms"""
 
 FULL = """\
 WITH
@@ -90,6 +90,25 @@ def test_every_part_of_a_question() -> None:
         "filter_0": "path",
         "accepted_0": ["/v1", "/v2"],
     }
+
+
+@pytest.mark.parametrize(
+    ("zone", "shown"),
+    [
+        ("UTC", "toUnixTimestamp64Milli(window_start) AS shown_ms"),
+        ("Asia/Kathmandu", "toUnixTimestamp64Milli(window_start) + {offset_ms:Int64} AS shown_ms"),
+    ],
+)
+def test_one_customers_hours_are_asked_for_in_few_words(zone: str, shown: str) -> None:
+    start_ms = moment_of("2026-01-01", zone)
+    sql, parameters = SummaryQuery(
+        "e", start_ms=start_ms, end_ms=start_ms + 86_400_000, customers=("a",), window=Unit.HOUR, zone=zone
+    ).render()
+    assert shown in sql
+    assert "AND customer = {customer:String}" in sql
+    assert "GROUP BY local_ms\n" in sql, "what is the same in all rows is no key"
+    assert parameters["customer"] == "a"
+    assert parameters.get("offset_ms") == (None if zone == "UTC" else 20_700_000)
 
 
 def test_survivors_are_chosen_before_anything_is_narrowed() -> None:

@@ -6,6 +6,7 @@ import contextlib
 import enum
 import socket
 import threading
+import time
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
@@ -16,6 +17,13 @@ class Door(enum.Enum):
     SHUT = "connections are cut, new ones too"
     JAMMED = "connections are taken and nothing passes"
     MUTE = "questions pass; the connection is cut when their answer comes"
+    SLOW = "everything passes, a while later"
+    FAILING = "every question is answered with an HTTP error"
+
+
+SLOW_S = 0.15
+HTTP_ERROR = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+ASKED_MAX = 10_000
 
 
 class Gate:
@@ -33,7 +41,12 @@ class Gate:
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.answers_swallowed = 0
         self.asked: list[bytes] = []
-        """The beginning of everything that clients sent."""
+        """The beginning of what clients sent, of the first ASKED_MAX pieces."""
+
+    @property
+    def address(self) -> str:
+        """host:port"""
+        return self.url.removeprefix("http://")
 
     def __enter__(self) -> Self:
         self._accepting.start()
@@ -66,11 +79,17 @@ class Gate:
                 client.close()
                 continue
             one = threading.Thread(target=self._connection, args=(client,), daemon=True)
+            self._connections = [before for before in self._connections if before.is_alive()]
             self._connections.append(one)
             one.start()
 
     def _connection(self, client: socket.socket) -> None:
-        with client, socket.create_connection(self._target) as server:
+        with contextlib.ExitStack() as ends:
+            ends.enter_context(client)
+            try:
+                server = ends.enter_context(socket.create_connection(self._target))
+            except OSError:
+                return  # nobody is there: to the client, the connection ends
             with self._changed:
                 self._open |= {client, server}
             answers = threading.Thread(target=self._pass_on, args=(server, client, True), daemon=True)
@@ -88,7 +107,12 @@ class Gate:
                 if answering and self._door is Door.MUTE:
                     self.answers_swallowed += 1
                     break
-                if not answering:
+                if not answering and self._door is Door.FAILING:
+                    source.sendall(HTTP_ERROR)
+                    break
+                if self._door is Door.SLOW:
+                    time.sleep(SLOW_S)
+                if not answering and len(self.asked) < ASKED_MAX:
                     self.asked.append(piece[:4096])
                 target.sendall(piece)
         for one in (source, target):

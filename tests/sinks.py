@@ -79,13 +79,13 @@ class SinkProcess:
 class SinkGroup:
     """How far the sinks of a namespace have come, by their group's offsets."""
 
-    def __init__(self, kafka: str, namespace: str, topics: Topics | None = None) -> None:
-        """``topics``: of another generation than the first."""
+    def __init__(self, kafka: str, namespace: str, topics: Topics | None = None, group: str = "") -> None:
+        """``topics``: of another generation than the first; ``group``: another one than the sinks'."""
         self.topics = topics or Topics(namespace)
         self._consumer = Consumer(
             {
                 "bootstrap.servers": kafka,
-                "group.id": self.topics.sink_group,
+                "group.id": group or self.topics.sink_group,
                 "enable.auto.commit": False,
                 "log_level": 0,
             }

@@ -29,6 +29,12 @@ CONFIG: Final[dict[str, Any]] = {
     "linger.ms": 2,
     # A client's own patience is longer than this, so it hears from us and not from its time-out.
     "message.timeout.ms": 10_000,
+    # A broker that has gone silent is given up, and its successor asked, within that time: by default it would be
+    # waited for for a minute, and a question about who leads now may have been put to none other than it.
+    "socket.timeout.ms": 4_000,
+    "socket.connection.setup.timeout.ms": 4_000,
+    # One that comes back is wanted at once.
+    "reconnect.backoff.max.ms": 1_000,
     # Never the first to be full: see ``publish``.
     "queue.buffering.max.messages": 2 * RECORDS_MAX,
     "queue.buffering.max.kbytes": 2 * BYTES_MAX // 1024,

@@ -29,6 +29,10 @@ DEFAULTS = {
     "queue.buffering.max.messages": 200_000,
     "queue.buffering.max.kbytes": 131_072,
     "message.timeout.ms": 120_000,
+    # A broker that has gone silent keeps nobody waiting for longer than its successor takes to be elected.
+    "socket.timeout.ms": 10_000,
+    "socket.connection.setup.timeout.ms": 5_000,
+    "reconnect.backoff.max.ms": 1_000,
     "log_level": 2,
 }
 """May be overridden by the configuration that is passed in."""

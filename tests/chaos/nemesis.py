@@ -1,6 +1,7 @@
 """Does one fault after the other in every lane, from one seed, and times how long each takes to be over.
 
-Quotas first: so many kills of each kind of process must come; between them the other faults of the lane, by weight.
+So many kills of each kind of process must come: each way of killing once, then by weight, and the lane's other faults
+between them.
 """
 
 from __future__ import annotations
@@ -96,8 +97,10 @@ class Nemesis:
 
     def _run(self, lane: str, random: Random) -> None:
         try:
+            first = [fault for fault in LANES[lane] if fault.kills in self._kills]
+            random.shuffle(first)
             while not (self._is_done(lane) or self._over.wait(self._pause_s(lane, random))):
-                self._strike(lane, self._chosen(lane, random), random)
+                self._strike(lane, first.pop() if first else self._chosen(lane, random), random)
         except BaseException as error:  # raised again where the run is watched
             self.failed.append(error)
 

@@ -36,6 +36,7 @@ from pipeline.gateway.core_events import is_thin, thin_body
 from pipeline.gateway.relay import GROUP_CONFIG, STOP_PATIENCE_S
 from pipeline.gateway.snapshot_events import event_body
 from pipeline.gateway.webhook_endpoints import Endpoint
+from pipeline.kafka.asking import watermarks
 from pipeline.kafka.topics import Topics
 
 _log = logging.getLogger(__name__)
@@ -189,7 +190,7 @@ class Sender:
         """A group that never was begins at the end: nobody wants thirty days of the past at once."""
         place = TopicPartition(self._topic, 0)
         if consumer.committed([place], timeout=ASK_TIMEOUT_S)[0].offset < 0:
-            end = consumer.get_watermark_offsets(place, timeout=ASK_TIMEOUT_S)[1]
+            end = watermarks(consumer, place, ASK_TIMEOUT_S)[1]
             consumer.commit(offsets=[TopicPartition(self._topic, 0, end)], asynchronous=False)
         self._ready = True
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from pipeline.errors import Refusal, Unavailable
 
 TIMEOUT_S = 30.0
 RETRY_S = 0.05
+ATTEMPT_S = 2.0
 INSIST_S = 120.0
 _LOG_LEVEL = 2
 """syslog's "critical": what fails is raised, and need not be printed by a background thread as well."""
@@ -60,6 +62,41 @@ def patiently(ask: Callable[[], _T]) -> _T:
             if time.monotonic() > deadline:
                 raise
             time.sleep(RETRY_S)
+
+
+_LEADER_GONE = _YOUNG | {
+    KafkaError._TIMED_OUT,  # noqa: SLF001  # librdkafka's own codes begin like this
+    KafkaError._TRANSPORT,  # noqa: SLF001
+    KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
+}
+
+
+def of_leaders(ask: Callable[[float], _T], look_again: Callable[[], Any], timeout_s: float) -> _T:
+    """What partitions' leaders answer to ``ask``, which is told how long it may take.
+
+    librdkafka puts its question to the leader that it knows until the time is up, whether that one still lives or not.
+    So the time is cut into attempts, and ``look_again`` asks who leads now before another. Raises KafkaException.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            return ask(ATTEMPT_S)
+        except KafkaException as error:
+            if error.args[0].code() not in _LEADER_GONE or time.monotonic() > deadline:
+                raise
+        with contextlib.suppress(KafkaException):
+            look_again()
+        time.sleep(RETRY_S)
+
+
+def watermarks(consumer: Consumer, place: TopicPartition, timeout_s: float) -> tuple[int, int]:
+    """First offset and end of a partition, as its leader says. Raises KafkaException."""
+    first, end = of_leaders(
+        lambda attempt_s: consumer.get_watermark_offsets(place, timeout=attempt_s),
+        lambda: consumer.list_topics(place.topic, timeout=ATTEMPT_S),
+        timeout_s,
+    )
+    return int(first), int(end)
 
 
 def insistently(ask: Callable[[], _T]) -> _T:

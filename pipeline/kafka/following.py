@@ -13,6 +13,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from pipeline.errors import Refusal, Unavailable
+from pipeline.kafka.asking import watermarks
 from pipeline.kafka.reading import Record, partitions_of
 
 _log = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ class Follower:
             consumer.close()
 
     def _start(self, consumer: Consumer) -> int:
-        first, end = consumer.get_watermark_offsets(TopicPartition(self.topic, 0), timeout=ANSWER_TIMEOUT_S)
+        first, end = watermarks(consumer, TopicPartition(self.topic, 0), ANSWER_TIMEOUT_S)
         if self._newest is not None:
             return max(first, end - self._newest)
         if first > 0:

@@ -11,6 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from pipeline.codec.records import Codec
 from pipeline.domain.generations import Generation, Generations, generations_of
 from pipeline.errors import Refusal, Unavailable, UndecodableRecord
+from pipeline.kafka.asking import watermarks
 from pipeline.kafka.producer import Publisher
 from pipeline.kafka.reading import await_answer, read
 from pipeline.kafka.topics import Topics
@@ -63,7 +64,7 @@ class GenerationLedger:
             self._consumer = Consumer({**self._config, "group.id": "meterline-reading", "enable.auto.commit": False})
         try:
             place = TopicPartition(self._topic, 0)
-            return int(self._consumer.get_watermark_offsets(place, timeout=ANSWER_TIMEOUT_S)[1])
+            return watermarks(self._consumer, place, ANSWER_TIMEOUT_S)[1]
         except KafkaException as error:
             cause: KafkaError = error.args[0]
             if cause.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION):  # noqa: SLF001

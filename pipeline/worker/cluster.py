@@ -6,12 +6,11 @@ import contextlib
 import itertools
 from collections.abc import Iterable, Mapping
 
-from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from pipeline.kafka.admin import TopicState, describe
-from pipeline.kafka.asking import TIMEOUT_S, admin_client, answer_of
+from pipeline.kafka.asking import ATTEMPT_S, TIMEOUT_S, admin_client, of_leaders, translated
 from pipeline.kafka.reading import read
 from pipeline.worker.edges import Keyed
 
@@ -26,19 +25,28 @@ class KafkaCluster:
         return describe(self._kafka, names)
 
     def offsets(self, topic: str, partition: int) -> tuple[int, int]:
-        admin = AdminClient({**self._kafka, "log_level": 2})
         place = TopicPartition(topic, partition)
-        found = [
-            admin.list_offsets({place: spec}, request_timeout=30)[place].result().offset
+        first, end = (
+            self._offsets(topic, {place: spec})[partition]
             for spec in (OffsetSpec.earliest(), OffsetSpec.latest())  # type: ignore[no-untyped-call]
-        ]
-        return found[0], found[1]
+        )
+        return first, end
 
     def ends(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
         latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-        asked = {TopicPartition(topic, number): latest for number in partitions}
-        answers = admin_client(self._kafka).list_offsets(asked, request_timeout=TIMEOUT_S) if asked else {}
-        return {place.partition: int(answer_of(future).offset) for place, future in answers.items()}
+        return self._offsets(topic, {TopicPartition(topic, number): latest for number in partitions})
+
+    def _offsets(self, topic: str, asked: dict[TopicPartition, OffsetSpec]) -> dict[int, int]:
+        client = admin_client(self._kafka)
+
+        def ask(within_s: float) -> dict[int, int]:
+            answers = client.list_offsets(asked, request_timeout=within_s) if asked else {}
+            return {place.partition: int(future.result().offset) for place, future in answers.items()}
+
+        try:
+            return of_leaders(ask, lambda: client.list_topics(topic, timeout=ATTEMPT_S), TIMEOUT_S)
+        except KafkaException as error:
+            raise translated(error) from error
 
     def records(self, topic: str, partition: int, start: int, end: int, most: int) -> list[Keyed]:
         if start >= end:

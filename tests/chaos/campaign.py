@@ -24,6 +24,8 @@ from tests.sinks import SinkGroup
 from tests.workers import until
 
 SETTLES_WITHIN_S = 300.0
+SENT_BY = 0.8
+"""Share of the time after which all events are sent, if nothing holds them up."""
 OVERTIME = 3.0
 """A run that takes so many times its minutes is stopped, and says what is missing."""
 
@@ -117,7 +119,7 @@ def _timed(say: Callable[[str], None]) -> Callable[[str], None]:
 def _strike(plan: Plan, site: Site, book: Ledger, say: Callable[[str], None]) -> tuple[Watch, Nemesis]:
     """Return when the events are sent, the faults are done and everything has recovered from them."""
     seconds = plan.minutes * 60
-    load = Load(site.access, book, plan.seed, plan.events / seconds)
+    load = Load(site.access, book, plan.seed, plan.events / (SENT_BY * seconds))
     watch = Watch(site, load, book)
     nemesis = Nemesis(site, watch, plan.seed, plan.kills, 0.9 * seconds, plan.others)
     watch.start()

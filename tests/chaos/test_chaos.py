@@ -27,7 +27,7 @@ SHAPE = Shape(partitions=4, workers=2, session_s=3)
 def test_whatever_is_killed_nothing_is_lost_and_nothing_counts_twice(tmp_path: Path) -> None:
     plan = Plan(MINUTES, EVENTS, random.randrange(10**6), KILLS, SHAPE, others=0.1)
     outcome = run(plan, tmp_path, print)
-    print(report.summary(outcome))
+    print(report.write(outcome, tmp_path / "report"))
     again = f"python -m tests.chaos --minutes {MINUTES} --events {EVENTS} --seed {plan.seed}"
     assert outcome.anomalies == [], f"{told(outcome.anomalies)}\n{again}"
     assert {kind for kind, count in KILLS.items() if outcome.kills[kind] < count} == set()

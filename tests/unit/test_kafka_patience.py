@@ -1,12 +1,14 @@
-"""How long a producer waits for what: a broker that has gone silent must leave time for its successor."""
+"""How long one waits for a broker: one that has died or gone silent must leave time for its successor."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
 from pipeline.kafka.acknowledged import CONFIG
+from pipeline.kafka.asking import ATTEMPT_S, of_leaders
 from pipeline.kafka.producer import DEFAULTS
 
 RECOVERED_WITHIN_MS = 30_000
@@ -18,3 +20,42 @@ def test_a_second_attempt_fits_in_the_time_that_a_record_has(config: dict[str, A
     assert silent_ms <= config["message.timeout.ms"]
     assert 2 * config["socket.timeout.ms"] <= config["message.timeout.ms"]
     assert silent_ms + config["reconnect.backoff.max.ms"] <= RECOVERED_WITHIN_MS
+
+
+def failing(code: int) -> KafkaException:
+    return KafkaException(KafkaError(code))
+
+
+def test_a_leader_that_died_is_not_asked_until_the_time_is_up() -> None:
+    """Its partition has another one by then, which only somebody who asks anew gets to know."""
+    asked: list[float] = []
+    looked: list[int] = []
+
+    def ask(attempt_s: float) -> str:
+        asked.append(attempt_s)
+        if not looked:
+            raise failing(KafkaError._TIMED_OUT)
+        return "the end"
+
+    assert of_leaders(ask, lambda: looked.append(1), 60.0) == "the end"
+    assert (asked, looked) == ([ATTEMPT_S, ATTEMPT_S], [1])
+
+
+def test_what_no_leader_will_answer_is_not_asked_again() -> None:
+    asked: list[float] = []
+
+    def ask(attempt_s: float) -> str:
+        asked.append(attempt_s)
+        raise failing(KafkaError.UNKNOWN_TOPIC_OR_PART)
+
+    with pytest.raises(KafkaException):
+        of_leaders(ask, lambda: None, 60.0)
+    assert len(asked) == 1
+
+
+def test_when_the_time_is_up_the_last_answer_is_what_stands() -> None:
+    def ask(attempt_s: float) -> str:
+        raise failing(KafkaError._TIMED_OUT)
+
+    with pytest.raises(KafkaException):
+        of_leaders(ask, lambda: None, 0.0)

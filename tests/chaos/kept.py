@@ -12,14 +12,14 @@ from typing import NamedTuple, Self
 
 from pipeline.local.program import Program, last_lines
 
-ENDS_WITHIN_S = 20.0
+ENDS_WITHIN_S = 30.0
 LOOK_EVERY_S = 0.05
 PAUSE_S = 0.5
 """Before one that ended by itself is started again."""
 
 
 class Surprise(NamedTuple):
-    """A process that ended and nobody had asked it to."""
+    """A process that ended though nobody had asked it to, or otherwise than it was asked to."""
 
     name: str
     code: int
@@ -52,7 +52,7 @@ class Kept:
         self._end(signal.SIGKILL, away_s)
 
     def stop(self) -> int:
-        """Ask it to go; its exit code. It comes back."""
+        """Ask it to go; its exit code, -9 if it does not hear within ENDS_WITHIN_S. It comes back."""
         return self._end(signal.SIGTERM, 0.0)
 
     def _end(self, number: signal.Signals, away_s: float) -> int:
@@ -124,6 +124,9 @@ class Keeper:
     def keep(self, kind: str, programs: Iterable[Program]) -> None:
         for program in programs:
             self.all = [*self.all, Kept(kind, program)]
+
+    def note(self, one: Surprise) -> None:
+        self.surprises.append(one)
 
     def of(self, kind: str) -> list[Kept]:
         return [one for one in self.all if one.kind == kind]

@@ -57,7 +57,7 @@ def summary(outcome: Outcome) -> str:
         "taken back": f"{sum(outcome.adjustments.values()):,} adjustments",
         "killed -9": f"{sum(ours.values())} processes ({', '.join(f'{n} {kind}' for kind, n in ours.items())}), "
         f"{outcome.kills['broker']} brokers; {len(outcome.struck)} faults in all",
-        "ended by themselves": f"{len(outcome.surprises)}",
+        "ended by themselves, or not as they were asked to": f"{len(outcome.surprises)}",
         "lost": f"{kinds[LOST]}",
         "double": f"{kinds[DUPLICATE]}",
         "anomalies in all": told(outcome.anomalies) if outcome.anomalies else "0",

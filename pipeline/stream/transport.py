@@ -25,6 +25,7 @@ from faust.types.tuples import ConsumerMessage
 
 from pipeline.stream.batch import RecordBatch
 from pipeline.stream.fetched import drain
+from pipeline.stream.knowing import share_out_what_is_known
 
 StartOffsets = Callable[[set[TP]], Awaitable[dict[TP, int]]]
 """Where to read on from, asked after every rebalance; partitions left out start at their committed offset."""
@@ -38,6 +39,10 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._isolation_level = "read_committed"
         consumer._fetch_max_wait_ms = 100
         return consumer
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        share_out_what_is_known(self._ensure_consumer())
 
     async def committed(self, partitions: set[TP]) -> dict[TP, int]:
         """The group's committed offsets; partitions without one are left out."""

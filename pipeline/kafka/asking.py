@@ -71,16 +71,30 @@ _LEADER_GONE = _YOUNG | {
 }
 
 
+def known_offset(answer: Any) -> int:
+    """The offset in an answer of ``list_offsets``, asked by earliest or latest.
+
+    While a partition has no leader that could know, librdkafka says -1001 and no error. Raises Unavailable then.
+    """
+    if answer.offset < 0:
+        raise _NotYet("Kafka: no leader says where a partition begins and ends")
+    return int(answer.offset)
+
+
 def of_leaders(ask: Callable[[float], _T], look_again: Callable[[], Any], timeout_s: float) -> _T:
     """What partitions' leaders answer to ``ask``, which is told how long it may take.
 
     librdkafka puts its question to the leader that it knows until the time is up, whether that one still lives or not.
-    So the time is cut into attempts, and ``look_again`` asks who leads now before another. Raises KafkaException.
+    So the time is cut into attempts, and ``look_again`` asks who leads now before another. Raises KafkaException, and
+    Unavailable when the answers know nothing.
     """
     deadline = time.monotonic() + timeout_s
     while True:
         try:
             return ask(ATTEMPT_S)
+        except _NotYet:
+            if time.monotonic() > deadline:
+                raise
         except KafkaException as error:
             if error.args[0].code() not in _LEADER_GONE or time.monotonic() > deadline:
                 raise

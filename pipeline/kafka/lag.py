@@ -9,7 +9,7 @@ from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from pipeline.errors import Unavailable
-from pipeline.kafka.asking import admin_client
+from pipeline.kafka.asking import admin_client, known_offset
 from pipeline.kafka.offsets import committed
 
 TIMEOUT_S = 10.0
@@ -57,4 +57,4 @@ class LagReader:
     def _offsets(self, pairs: list[tuple[str, int]], spec: OffsetSpec) -> dict[tuple[str, int], int]:
         asked = {TopicPartition(*pair): spec for pair in pairs}
         answers = self._client.list_offsets(asked, request_timeout=TIMEOUT_S) if asked else {}
-        return {(entry.topic, entry.partition): future.result().offset for entry, future in answers.items()}
+        return {(entry.topic, entry.partition): known_offset(future.result()) for entry, future in answers.items()}

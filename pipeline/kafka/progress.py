@@ -10,7 +10,7 @@ from confluent_kafka import ConsumerGroupState, KafkaException, TopicPartition
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from pipeline.errors import Unavailable
-from pipeline.kafka.asking import admin_client
+from pipeline.kafka.asking import admin_client, known_offset
 from pipeline.kafka.offsets import committed
 
 TIMEOUT_S = 5.0
@@ -47,7 +47,7 @@ def own_progress(config: Mapping[str, Any], group: str) -> Progress | None:
         latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
         asked = {TopicPartition(*place): latest for place in places}
         answers = client.list_offsets(asked, request_timeout=TIMEOUT_S) if asked else {}
-        ends = {(place.topic, place.partition): future.result().offset for place, future in answers.items()}
+        ends = {(place.topic, place.partition): known_offset(future.result()) for place, future in answers.items()}
     except KafkaException as error:
         raise Unavailable(f"Kafka: {error.args[0].str()}") from error
     stands = committed(config, group, places)

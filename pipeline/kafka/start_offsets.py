@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from pipeline.errors import Refusal
-from pipeline.kafka.asking import TIMEOUT_S, admin_client, answer_of, patiently, topics_of, translated
+from pipeline.kafka.asking import TIMEOUT_S, admin_client, answer_of, known_offset, patiently, topics_of, translated
 from pipeline.kafka.offsets import committed
 from pipeline.kafka.topics import GROUPS, TABLE, Topics
 
@@ -47,7 +47,10 @@ def _start_offsets(client: AdminClient, pairs: list[tuple[str, int]]) -> list[To
 
     def ask() -> list[TopicPartition]:
         answers = client.list_offsets({TopicPartition(*pair): earliest for pair in pairs}, request_timeout=TIMEOUT_S)
-        return [TopicPartition(key.topic, key.partition, answer_of(future).offset) for key, future in answers.items()]
+        return [
+            TopicPartition(place.topic, place.partition, known_offset(answer_of(future)))
+            for place, future in answers.items()
+        ]
 
     return patiently(ask)
 

@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from pipeline.errors import Unavailable
-from pipeline.kafka.asking import admin_client
+from pipeline.kafka.asking import admin_client, known_offset
 from pipeline.kafka.topics import Topics
 
 TIMEOUT_S = 5.0
@@ -75,9 +75,9 @@ class VisibilityReader:
         times = self._listed(self.topics.journal, newest)
         return Look(
             folded,
-            {number: one.offset for number, one in summaries_end.items()},
+            {number: known_offset(one) for number, one in summaries_end.items()},
             copied,
-            {number: one.offset for number, one in ends.items()},
+            {number: known_offset(one) for number, one in ends.items()},
             {number: one.timestamp for number, one in times.items() if one.timestamp >= 0},
         )
 

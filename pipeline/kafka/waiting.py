@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from pipeline.errors import Unavailable
-from pipeline.kafka.asking import admin_client
+from pipeline.kafka.asking import admin_client, known_offset
 from pipeline.kafka.offsets import committed
 
 TIMEOUT_S = 5.0
@@ -41,7 +41,7 @@ def _first_waiting(config: Mapping[str, Any], group: str, topics: list[str]) -> 
     waiting = []
     for place, end in ends.items():
         come = max(0, stands.get((place.topic, place.partition), 0))
-        if come < end.result().offset:
+        if come < known_offset(end.result()):
             waiting.append(TopicPartition(place.topic, place.partition, come))
     return waiting
 

@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from pipeline.errors import Refusal, Unavailable
-from pipeline.kafka.asking import admin_client, answer_of, patiently
+from pipeline.kafka.asking import admin_client, answer_of, known_offset, patiently
 
 CHUNK_RECORDS = 5_000
 POLL_S = 0.2
@@ -38,7 +38,7 @@ def _offsets(config: Mapping[str, Any], topic: str, partitions: int, spec: Offse
 
     def ask() -> list[int]:
         answers = admin_client(config).list_offsets(asked, request_timeout=TIMEOUT_S)
-        return [int(answer_of(answers[place]).offset) for place in asked]
+        return [known_offset(answer_of(answers[place])) for place in asked]
 
     return patiently(ask)
 

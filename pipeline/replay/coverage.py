@@ -10,7 +10,7 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from pipeline.errors import Unavailable
-from pipeline.kafka.asking import TIMEOUT_S, admin_client, answer_of, insistently
+from pipeline.kafka.asking import TIMEOUT_S, admin_client, answer_of, insistently, known_offset
 from pipeline.kafka.offsets import committed
 from pipeline.kafka.topics import Topics
 
@@ -97,6 +97,6 @@ class Coverage:
         def ask() -> dict[Place, int]:
             asked = {TopicPartition(*place): spec for place in places}
             answers = admin_client(self._kafka).list_offsets(asked, request_timeout=TIMEOUT_S)
-            return {(one.topic, one.partition): int(answer_of(future).offset) for one, future in answers.items()}
+            return {(one.topic, one.partition): known_offset(answer_of(future)) for one, future in answers.items()}
 
         return insistently(ask)

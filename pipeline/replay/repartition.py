@@ -32,7 +32,7 @@ from pipeline.domain.generations import BUILDING, Generation
 from pipeline.errors import MeterlineError, Refusal, Unavailable
 from pipeline.kafka import fence
 from pipeline.kafka.admin import describe
-from pipeline.kafka.asking import TIMEOUT_S, admin_client, answer_of, patiently
+from pipeline.kafka.asking import TIMEOUT_S, admin_client, answer_of, known_offset, patiently
 from pipeline.kafka.offsets import committed
 from pipeline.replay.copying import Copier, Cursors, Journal
 from pipeline.replay.coverage import LOOK_EVERY_S, Coverage
@@ -238,6 +238,6 @@ class _Moving:
             answers = admin_client(self._kafka).list_offsets(
                 asked, isolation_level=isolation, request_timeout=TIMEOUT_S
             )
-            return {(one.topic, one.partition): int(answer_of(future).offset) for one, future in answers.items()}
+            return {(one.topic, one.partition): known_offset(answer_of(future)) for one, future in answers.items()}
 
         return patiently(ask)

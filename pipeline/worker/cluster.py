@@ -10,7 +10,7 @@ from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from pipeline.kafka.admin import TopicState, describe
-from pipeline.kafka.asking import ATTEMPT_S, TIMEOUT_S, admin_client, of_leaders, translated
+from pipeline.kafka.asking import ATTEMPT_S, TIMEOUT_S, admin_client, known_offset, of_leaders, translated
 from pipeline.kafka.reading import read
 from pipeline.worker.edges import Keyed
 
@@ -41,7 +41,7 @@ class KafkaCluster:
 
         def ask(within_s: float) -> dict[int, int]:
             answers = client.list_offsets(asked, request_timeout=within_s) if asked else {}
-            return {place.partition: int(future.result().offset) for place, future in answers.items()}
+            return {place.partition: known_offset(future.result()) for place, future in answers.items()}
 
         try:
             return of_leaders(ask, lambda: client.list_topics(topic, timeout=ATTEMPT_S), TIMEOUT_S)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException
 
+from pipeline.errors import Unavailable
 from pipeline.kafka.acknowledged import CONFIG
-from pipeline.kafka.asking import ATTEMPT_S, of_leaders
+from pipeline.kafka.asking import ATTEMPT_S, known_offset, of_leaders
 from pipeline.kafka.producer import DEFAULTS
 
 RECOVERED_WITHIN_MS = 30_000
@@ -59,3 +61,12 @@ def test_when_the_time_is_up_the_last_answer_is_what_stands() -> None:
 
     with pytest.raises(KafkaException):
         of_leaders(ask, lambda: None, 0.0)
+
+
+def test_a_partition_between_two_leaders_has_no_end_and_is_asked_again() -> None:
+    """librdkafka says -1001 and no error; a worker took that for a journal that had lost its newest records."""
+    answers = iter([SimpleNamespace(offset=OFFSET_INVALID), SimpleNamespace(offset=7)])
+    assert of_leaders(lambda _: known_offset(next(answers)), lambda: None, 60.0) == 7
+    with pytest.raises(Unavailable):
+        known_offset(SimpleNamespace(offset=OFFSET_INVALID))
+    assert known_offset(SimpleNamespace(offset=0)) == 0

@@ -36,8 +36,9 @@ class Audited:
         self.deployment.settle()
         until(lambda: self.group.behind() == 0, "the sink has done everything")
 
-    def run(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "pipeline.cli", "audit", *arguments]
+    def run(self, *arguments: str, processes: int = 1, **environ: str) -> subprocess.CompletedProcess[str]:
+        """``processes``: beside the command itself, if there are several; each takes seconds to start."""
+        command = [sys.executable, "-m", "pipeline.cli", "audit", "--processes", str(processes), *arguments]
         return subprocess.run(command, env=self._environ(environ), capture_output=True, text=True, check=False)
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
@@ -56,10 +57,10 @@ class Audited:
             **environ,
         }
 
-    def audit(self, *arguments: str) -> tuple[int, dict[str, Any], str]:
+    def audit(self, *arguments: str, processes: int = 1) -> tuple[int, dict[str, Any], str]:
         """Exit code, report, and what a person reads."""
         report = self.home / "audit.json"
-        done = self.run("--json", str(report), *arguments)
+        done = self.run("--json", str(report), *arguments, processes=processes)
         assert report.exists(), done.stdout + done.stderr
         return done.returncode, json.loads(report.read_text()), done.stdout
 

@@ -104,8 +104,12 @@ def audit(
     tabled = tabled_of(sources, partitions, standings)
     yield from strangers(tabled, journal, sources.topics.generation)
     tasks = [task_of(sources, number, journal, standings, tabled) for number in partitions]
+    workers = min(processes, len(tasks))
+    if workers == 1:
+        yield from map(audit_partition, tasks)
+        return
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(min(processes, len(tasks)), context) as pool:
+    with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
         futures = [pool.submit(audit_partition, task) for task in tasks]
         try:
             for future in concurrent.futures.as_completed(futures):

@@ -35,7 +35,7 @@ def test_what_is_well_is_found_well(audited: Audited) -> None:
     for _ in range(3):
         audited.traffic.send(200)
         audited.settle()
-    code, report, said = audited.audit()
+    code, report, said = audited.audit(processes=2)
     assert (code, report["equal"]) == (0, True), said
     worker.stop()
     code, report, said = audited.audit()

@@ -85,6 +85,7 @@ class PartitionRun:
         self.decided = kept_decisions()
         self._look_at_states_s = 0.0
         """When worker states are looked into again."""
+        self._states_took_s = 0.0
         self.journal_end = 0
         self.standing = StandingShards(f"topic {audit.topics.summaries}", audit.number, codec)
         self.decisions = StandingDispositions(f"topic {audit.topics.dispositions}", audit.number, codec)
@@ -99,20 +100,26 @@ class PartitionRun:
         self.audit = audit
         self.found = PartitionFindings(audit.number, cursor=audit.cursor)
         self.fold.forget_versions()
-        began_s = time.monotonic()
-        if audit.images is None or began_s < self._look_at_states_s:
+        if audit.images is None or time.monotonic() < self._look_at_states_s:
             self._compare()
             return self.found
+        self._states_took_s = 0.0
         with contextlib.ExitStack() as opened:
-            images = opened.enter_context(audit.images(audit.number))
+            with self._looking_at_states():
+                images = opened.enter_context(audit.images(audit.number))
             # Asked for only now: a store that runs on may stand behind what was the end when the audit began.
             self.journal_end = self._end_of_journal()
             reached = [one for one in self._within(images) if one.cursor >= self.fold.next_offset]
             self.images = sorted(reached, key=lambda one: one.cursor)
             self._compare()
-        now_s = time.monotonic()
-        self._look_at_states_s = now_s + STATES_SHARE * (now_s - began_s)
+        self._look_at_states_s = time.monotonic() + STATES_SHARE * self._states_took_s
         return self.found
+
+    @contextlib.contextmanager
+    def _looking_at_states(self) -> Iterator[None]:
+        began_s = time.monotonic()
+        yield
+        self._states_took_s += time.monotonic() - began_s
 
     def _within(self, images: list[StateImage]) -> Iterator[StateImage]:
         """Those that the journal reaches; of the others it has lost what they stand on."""
@@ -157,7 +164,8 @@ class PartitionRun:
         while self.images and self.images[0].cursor <= offset:
             image = self.images.pop(0)
             self._fold_to(image.cursor)
-            self.found.compared.append(compare_state(image, self.fold, self.audit.topic_id))
+            with self._looking_at_states():
+                self.found.compared.append(compare_state(image, self.fold, self.audit.topic_id))
         self._fold_to(offset)
 
     def _fold_to(self, offset: int) -> None:

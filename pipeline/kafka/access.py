@@ -26,7 +26,7 @@ USERS = ("gateway", "worker", "sink", "cli")
 
 _ROLES: dict[str, frozenset[str]] = {
     "gateway": frozenset({"gateway", "every process"}),
-    "worker": frozenset({"worker", "every process"}),
+    "worker": frozenset({"worker", "its worker", "every process"}),
     "sink": frozenset({"sink", "every process"}),
     "cli": frozenset({"any service", "command line"}),
 }

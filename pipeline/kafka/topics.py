@@ -43,7 +43,10 @@ class Topic:
     key: str
     written_by: tuple[str, ...]
     read_by: tuple[str, ...]
-    """``worker`` and ``sink`` stand for the consumer groups, which get a start offset on every partition."""
+    """``worker`` and ``sink`` stand for the consumer groups, which get a start offset on every partition.
+
+    ``its worker`` looks at what it has written itself.
+    """
     belongs_to: Literal["deployment", "journal", "generation"] = "deployment"
     """Whose number its name has behind it, from 2 on: ``-j2`` for a journal, ``-g2`` for a derived generation."""
 
@@ -78,7 +81,7 @@ SUMMARIES = Topic(
     ("SummaryShard",),
     "livemode, event_name, customer, window_start, dimensions and shard, as bytes",
     ("worker",),
-    ("sink",),
+    ("sink", "its worker"),
     "generation",
 )
 DISPOSITIONS = Topic(

@@ -41,6 +41,12 @@ def test_s17_a_gateway_can_neither_forge_results_nor_read_them(topic: str) -> No
     assert TOPICS.adjustments not in may("gateway", AclOperation.READ)
 
 
+def test_a_worker_may_look_at_the_summaries_that_it_has_written() -> None:
+    """Else it could not see that somebody else writes there, too (worker/summary_log.py)."""
+    assert TOPICS.summaries in may("worker", AclOperation.READ)
+    assert TOPICS.dispositions not in may("worker", AclOperation.READ)
+
+
 def test_nobody_may_change_topics_or_rights() -> None:
     given = {right.operation for right in rights(TOPICS)}
     assert given == {AclOperation.READ, AclOperation.WRITE} | SEEING

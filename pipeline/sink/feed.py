@@ -87,7 +87,8 @@ class Feed:
         while True:
             await self._some.wait()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._full.wait(), self.limits.every_ms / 1000)
+                async with asyncio.timeout(self.limits.every_ms / 1000):
+                    await self._full.wait()
             held, self._held, self._records = self._held, [], 0
             self._some.clear()
             self._full.clear()

@@ -128,7 +128,8 @@ class WorkerCore:
         while True:
             await self.changed.wait()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.full.wait(), self.limits.flush_every_ms / 1000)
+                async with asyncio.timeout(self.limits.flush_every_ms / 1000):
+                    await self.full.wait()
             async with self.flushing:
                 await self._flush()
 
@@ -164,7 +165,8 @@ class WorkerCore:
         taken: dict[int, int] = {}
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.snapshot_due.wait(), self.limits.snapshot_every_ms / 1000)
+                async with asyncio.timeout(self.limits.snapshot_every_ms / 1000):
+                    await self.snapshot_due.wait()
             self.snapshot_due.clear()
             for number in sorted(self.partitions):
                 async with self.flushing:  # between two writes the store stands at its cursor

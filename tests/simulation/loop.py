@@ -90,8 +90,7 @@ class SimLoop(asyncio.AbstractEventLoop):
     def time(self) -> float:
         return self.now
 
-    def get_debug(self) -> bool:
-        return False
+    get_debug = staticmethod(bool)  # False, and asked at every future
 
     def is_running(self) -> bool:
         return True
@@ -192,13 +191,29 @@ class SimLoop(asyncio.AbstractEventLoop):
             raise Died
 
     def _go_on(self, done: Callable[[], bool]) -> None:
+        ready, heap = self._ready, self._heap
         while not done():
-            in_time = self._ready or (self._heap and self._heap[0][0] <= self._deadline)
-            if self.turns > TURNS_MAX or not in_time:
-                raise Deadlock
-            self._turn()
-            if self.failure is not None:
-                raise self.failure
+            if not ready:
+                if self.turns > TURNS_MAX or not heap or heap[0][0] > self._deadline:
+                    raise Deadlock
+                when, _, handle = heapq.heappop(heap)
+                self.now = max(self.now, when)
+                ready.append(handle)
+            while ready:
+                self._turn(ready.popleft())
+                if self.failure is not None:
+                    raise self.failure
+
+    def _turn(self, handle: Handle) -> None:
+        host = handle.host
+        if handle.cancelled_yet or (host is not None and host.dead):
+            return
+        if host is not None and host.frozen_until > self.now:
+            self._made += 1
+            heapq.heappush(self._heap, (host.frozen_until, self._made, handle))
+            return
+        self.turns += 1
+        handle.context.run(handle.callback, *handle.args)
 
     def close(self) -> None:
         """Let go of what never ended."""
@@ -211,25 +226,6 @@ class SimLoop(asyncio.AbstractEventLoop):
                     task.get_coro().close()
         self._ready.clear()
         self._heap.clear()
-
-    def _turn(self) -> None:
-        if self._ready:
-            handle = self._ready.popleft()
-        else:
-            when, _, handle = heapq.heappop(self._heap)
-            self.now = max(self.now, when)
-        if handle.cancelled_yet:
-            return
-        host = handle.host
-        if host is not None:
-            if host.dead:
-                return
-            if host.frozen_until > self.now:
-                self._made += 1
-                heapq.heappush(self._heap, (host.frozen_until, self._made, handle))
-                return
-        self.turns += 1
-        handle.context.run(handle.callback, *handle.args)
 
 
 def _nothing() -> None:

@@ -17,6 +17,7 @@ from pipeline.kafka import admin, fence
 from pipeline.kafka.admin import TopicState
 from pipeline.kafka.asking import admin_client, topics_of
 from pipeline.kafka.generations import GenerationLedger
+from pipeline.kafka.lag import LagReader
 from pipeline.kafka.members import members
 from pipeline.kafka.offsets import Noted, committed, committed_with_notes, put_back
 from pipeline.kafka.reading import partitions_of, read
@@ -45,6 +46,9 @@ class Ground:
     def members(self, group: str) -> int:
         """How many processes a consumer group has."""
         return members(self.kafka, group)
+
+    def lag_reader(self) -> LagReader:
+        return LagReader(self.kafka)
 
     def reopen(self, topic: str) -> None:
         """Let producers write to a topic that was closed for the sake of another one."""

@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable
 
 from pipeline.domain.generations import Generation
-from pipeline.kafka import admin
-from pipeline.kafka.lag import LagReader
 from pipeline.replay.coverage import LOOK_EVERY_S
 from pipeline.replay.crew import Crew
 from pipeline.replay.ground import Ground
@@ -33,7 +31,7 @@ def fill(ground: Ground, muster: Muster, watch: Watch, *, event_log: bool) -> No
     topics += [names.journal] if event_log else []
     group = ground.filling_group
     ground.want_filled(one)
-    reader = LagReader(ground.kafka)
+    reader = ground.lag_reader()
     with muster(one, group) as crew, watch.step("into ClickHouse", measured=True) as tell:
         goal = sum(lag.appended for lag in reader.lag(group, topics).values())
         done = -1
@@ -42,4 +40,4 @@ def fill(ground: Ground, muster: Muster, watch: Watch, *, event_log: bool) -> No
             done = sum(lag.appended - lag.behind for lag in reader.lag(group, topics).values())
             tell(min(done, goal), goal, "")
             time.sleep(LOOK_EVERY_S)
-    admin.delete(ground.kafka, (), [group])
+    ground.delete((), [group])

@@ -76,6 +76,12 @@ class Broker:
             self.partitions[topic] = partitions
             self.logs |= {(topic, number): Log() for number in range(partitions)}
 
+    def compact(self, place: Place, below: int) -> None:
+        """Of the records below an offset, keep the last one of each key."""
+        log = self.logs[place]
+        last = {one.key: one.offset for one in log.records if one.offset < below}
+        log.records = [one for one in log.records if one.offset >= below or last[one.key] == one.offset]
+
     def append(
         self,
         topic: str,

@@ -34,6 +34,8 @@ class Outputs:
         self.topics = topics
         self.shards: defaultdict[tuple[int, Key], set[int]] = defaultdict(set)
         """Versions by (partition, key)."""
+        self.last: dict[tuple[int, Key], int] = {}
+        """The version that was appended last, which is what compaction keeps."""
         self.decisions: set[tuple[int, int, int]] = set()
         """(partition, offset, decided_offset)"""
         self.paid: defaultdict[int, int] = defaultdict(int)
@@ -111,6 +113,7 @@ class Checks:
         expected = self.ledgers[partition].shards.get(key, {}).get(shard.version)
         hold("1 prefix determinism", expected == numbers_of(shard), shard, "published, expected", expected)
         outputs.shards[partition, key].add(shard.version)
+        outputs.last[partition, key] = shard.version
 
     def _disposition(self, outputs: Outputs, partition: int, stored: Stored) -> None:
         one = self.codec.decode_disposition(stored.value)
@@ -217,6 +220,11 @@ class Checks:
             else:
                 continue
             hold("5 publish before commit", held, "the sink committed", topic, offset, "without", stored.offset)
+
+    def overtaken(self, generation: int) -> list[tuple[int, Key]]:
+        """Tallies of which an older shard lies behind the newest one in the summary log."""
+        outputs = self.outputs[generation]
+        return [key for key, version in outputs.last.items() if version < max(outputs.shards[key])]
 
     # At rest.
 

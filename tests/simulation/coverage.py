@@ -83,6 +83,9 @@ GENERATIONS = (
     "rebuild came to its end",
     "rollback came to its end",
     "drop came to its end",
+    "tables was killed",
+    "tables came to its end",
+    "compact",
     "left for another generation",
     "left alone",
 )

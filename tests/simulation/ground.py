@@ -14,6 +14,7 @@ from pipeline.clickhouse import tables
 from pipeline.domain.generations import LIVE, Generation, Generations, generations_of
 from pipeline.errors import Refusal
 from pipeline.kafka.admin import TopicState
+from pipeline.kafka.lag import Lag
 from pipeline.kafka.offsets import Noted
 from pipeline.kafka.topics import Topics, topics_of_generation
 from pipeline.replay.beside import Key, Pair, Side
@@ -90,6 +91,18 @@ class SimGround:
     def members(self, group: str) -> int:
         with self._at("members"):
             return len(self._world.group(group).members)
+
+    def lag_reader(self) -> SimLagReader:
+        return SimLagReader(self._world)
+
+    filling_group = "sim-sink-tables"
+
+    def restore_tables(self, live: Generation) -> None:
+        """A table of the model is there as soon as rows come."""
+
+    def want_filled(self, live: Generation) -> None:
+        with self._at("want filled"):
+            self.delete((), [self.filling_group])
 
     def reopen(self, topic: str) -> None:
         """It was never closed: no journal is made anew here."""
@@ -190,6 +203,23 @@ class SimCoverage(Coverage):
 
     def _starts(self, places: list[Place]) -> dict[Place, int]:
         return {place: self._world.broker.logs[place].first for place in places}
+
+
+class SimLagReader:
+    """``pipeline.kafka.lag.LagReader``"""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def lag(self, group: str, topics: Iterable[str]) -> dict[str, Lag]:
+        with effect(self._world, "lag"):
+            broker, committed = self._world.broker, self._world.group(group).committed
+            found = {}
+            for topic in set(topics) & broker.partitions.keys():
+                ends = {number: broker.logs[topic, number].end for number in range(broker.partitions[topic])}
+                behind = sum(max(0, end - committed[topic, number]) for number, end in ends.items())
+                found[topic] = Lag(sum(ends.values()), behind)
+            return found
 
 
 class SimBeside:

@@ -40,13 +40,18 @@ class Machine:
     part: Part
     """What it works on, since its last start."""
 
-    def __init__(self, world: World, name: str, apart: Apart | None = None, parent: Host | None = None) -> None:
-        """``apart`` and ``parent``: of a crew's, which works on that generation while the parent lives."""
+    def __init__(
+        self, world: World, name: str, apart: Apart | None = None, parent: Host | None = None, group: str = ""
+    ) -> None:
+        """``apart`` and ``parent``: of a crew's, which works on that generation while the parent lives. ``group``: of a
+        sink that copies everything once more.
+        """
         self.world = world
         self.name = name
         self.disks: defaultdict[int, Disk] = defaultdict(Disk)
         """By generation."""
         self._apart = apart
+        self._own_group = group
         self._parent = parent
         self.host = Host(name, dead=True)
         self.member: Member | None = None
@@ -227,15 +232,18 @@ class SinkHost(Machine):
     def _member(self, host: Host) -> Member:
         world, topics = self.world, self.part.topics
         reads = [topics.summaries, topics.dispositions]
-        if world.plan.shape.event_log and self._apart is None:
-            reads += [topics.journal, topics.adjustments]
-        member = Member(host, world.group(topics.sink_group), reads, world.plan.shape.batch_records)
+        regular = self._apart is None
+        if (regular and world.plan.shape.event_log) or self._own_group:
+            reads.append(topics.adjustments)
+        if (regular or self._own_group) and world.plan.shape.event_log:
+            reads.append(topics.journal)
+        member = Member(host, world.group(self._own_group or topics.sink_group), reads, world.plan.shape.batch_records)
         member.start_offsets = partial(self._start_offsets, member)
         return member
 
     def _start_offsets(self, member: Member, assigned: set[Place]) -> dict[Place, int]:
         """As ``pipeline.sink.app.Sink._start_offsets``."""
-        before = [topics.sink_group for topics in self.part.others]
+        before = [] if self._own_group else [topics.sink_group for topics in self.part.others]
         shared = {place for place in assigned if place[0] in (self.part.topics.journal, self.part.topics.adjustments)}
         found: dict[Place, int] = {}
         for group in (self.part.topics.sink_group, *before) if before else ():

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pipeline.domain.generations import Generation
 from pipeline.errors import MeterlineError, Refusal
-from pipeline.replay import comparison, coverage, rebuild
+from pipeline.replay import comparison, coverage, rebuild, tables
 from pipeline.replay.following import Apart
+from pipeline.replay.tables import fill
 from tests.simulation.checks import hold
 from tests.simulation.ground import SimGround
 from tests.simulation.hosts import Machine, SinkHost, WorkerHost
@@ -43,7 +44,7 @@ class Clock:
 
 @contextlib.contextmanager
 def virtual_time(world: World) -> Iterator[None]:
-    modules: tuple[Any, ...] = (rebuild, comparison, coverage)
+    modules: tuple[Any, ...] = (rebuild, comparison, coverage, tables)
     kept = [module.time for module in modules]
     for module in modules:
         module.time = Clock(world)
@@ -77,11 +78,13 @@ class Watching:
 class SimCrew:
     """``pipeline.replay.crew.Crew``: its processes live no longer than the command."""
 
-    def __init__(self, world: World, parent: Host, one: Generation) -> None:
+    def __init__(self, world: World, parent: Host, one: Generation, group: str = "") -> None:
+        """``group``: of one sink alone, which copies everything once more."""
         self._world = world
         self._parent = parent
         self._one = one
-        self.size = 1 + one.partitions // 3
+        self._group = group
+        self.size = 0 if group else 1 + one.partitions // 3
         self._again_at: dict[str, float] = {}
 
     @property
@@ -95,10 +98,11 @@ class SimCrew:
                 raise Refusal("another command builds just now")
             self._world.loop.wait(0.1)
         kept = {name: machine.disks for name, machine in self._machines.items()}
+        self._machines.clear()
         apart = Apart(self._one.number, 0)
         for name in (*(f"crew-{number}" for number in range(self.size)), "crew-sink"):
             kind = SinkHost if name == "crew-sink" else WorkerHost
-            self._machines[name] = machine = kind(self._world, name, apart, self._parent)
+            self._machines[name] = machine = kind(self._world, name, apart, self._parent, self._group)
             machine.disks = kept.get(name, machine.disks)
             machine.start()
         return self
@@ -155,7 +159,7 @@ class Operator(Machine):
         super().__init__(world, "operator")
         self.script = script
         self._goal: int | None = None
-        """The generation that a rollback or a drop is about."""
+        """The generation that the command is about, once it has begun."""
 
     def start(self) -> None:
         if self.host.dead and self.script:
@@ -180,7 +184,7 @@ class Operator(Machine):
         try:
             while self.script:
                 self.world.trace.say(self.world.loop.now, self.name, "begins", self.script[0])
-                {"rebuild": self._rebuild, "rollback": self._rollback, "drop": self._drop}[self.script[0]]()
+                getattr(self, "_" + self.script[0])()
                 self.world.trace.reach(f"{self.script.pop(0)} came to its end")
                 self._goal = None
         except Died:
@@ -225,6 +229,19 @@ class Operator(Machine):
             self._goal = former.number
         if self._goal is not None:
             ground.drop(self._goal)
+
+    def _tables(self) -> None:
+        """ClickHouse has lost everything, and of the summary log compaction has left what was appended last."""
+        if self._goal is None:
+            self._goal = self.world.ledger.read().live.number
+            self.world.lose_tables()
+
+        def sink_of(one: Generation, group: str) -> Any:
+            return SimCrew(self.world, self.host, one, group)
+
+        ground: Any = SimGround(self.world)
+        fill(ground, sink_of, Watching(self.world), event_log=self.world.plan.shape.event_log)
+        self._clear()
 
     def _clear(self) -> None:
         for machine in self.world.crew.values():

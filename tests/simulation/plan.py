@@ -34,6 +34,8 @@ SCRIPTS = (
     ("rebuild",),
     ("rebuild", "rollback"),
     ("rebuild", "drop"),
+    ("tables",),
+    ("rebuild", "tables"),
     ("rebuild", "rollback", "drop", "rebuild"),
 )
 OPERATOR_EFFECTS = (
@@ -48,6 +50,8 @@ OPERATOR_EFFECTS = (
     "tend",
     "delete",
     "drop tables",
+    "want filled",
+    "lag",
 )
 
 
@@ -80,7 +84,7 @@ class Shape(NamedTuple):
     holes: float
     commits_lost: float
     script: tuple[str, ...]
-    """What an operator does, one after the other: rebuild, rollback, drop."""
+    """What an operator does, one after the other: rebuild, rollback, drop, tables (filled once more)."""
     unsure: float
     """How often a producer does not learn that a record was taken, and sends it again."""
 
@@ -231,6 +235,7 @@ class _Steps:
             "kill_sink": random.choice((0, 4)) if self.shape.sinks else 0,
             "freeze_sink": random.choice((0, 3)) if self.shape.sinks else 0,
             "retention": random.choice((0, 0, 0, 0, 2)),
+            "compact": random.choice((0, 0, 2)),
             "kill_operator": random.choice((0, 10)) if self.shape.script else 0,
             "kill_crew": random.choice((0, 6)) if self.shape.script else 0,
         }
@@ -310,6 +315,9 @@ class _Steps:
 
     def _freeze_sink(self) -> tuple[Any, ...]:
         return (f"sink-{self.random.randrange(self.shape.sinks)}", self.random.choice((1.0, 4.0, 6.0)))
+
+    def _compact(self) -> tuple[Any, ...]:
+        return (self.random.randrange(8), self.random.random())
 
     def _retention(self) -> tuple[Any, ...]:
         return (self.random.randrange(8), self.random.random())

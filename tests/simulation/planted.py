@@ -32,7 +32,6 @@ from pipeline.worker.garbage import Sweep
 from pipeline.worker.opening import Opening
 from pipeline.worker.partition import Partition
 from pipeline.worker.state import StoredState
-from tests.simulation.ground import SimGround
 from tests.simulation.hosts import SimActs
 from tests.simulation.world import World
 
@@ -407,9 +406,13 @@ def tables_are_shown_before_they_are_full(patch: Any) -> None:
 
 
 @planted
-def sinks_of_the_former_generation_are_not_awaited(patch: Any) -> None:
-    original = SimGround.members
-    patch.setattr(SimGround, "members", lambda self, group: 0 if "-sink" in group else original(self, group))
+def a_zombie_has_the_last_word(patch: Any) -> None:
+    """What it appended behind its successor's newer shards stays there, and compaction keeps it."""
+
+    async def watch_summaries(self: WorkerCore) -> None:
+        """Nobody looks."""
+
+    patch.setattr(WorkerCore, "watch_summaries", watch_summaries)
 
 
 @planted

@@ -281,7 +281,7 @@ class World:
         return topics_of_generation(self.topics.namespace, self.ledger.read().live)
 
     def _lag(self) -> list[Any]:
-        return [
+        return self.checks.overtaken(self.ledger.read().live.number) + [
             (group.name, topic, number, group.committed[topic, number], self.broker.logs[topic, number].end)
             for group, topics in self._live_groups()
             for topic in topics
@@ -439,6 +439,17 @@ class World:
 
     def _do_database_unsure(self, seconds: float) -> None:
         self.database.unsure_until = self.loop.now + seconds
+
+    def _do_compact(self, number: int, part: float) -> None:
+        number %= self.plan.shape.partitions
+        place = self.topics_of_live().summaries, number
+        self.broker.compact(place, int(self.broker.logs[place].end * part))
+
+    def lose_tables(self) -> None:
+        """ClickHouse is empty, and the log of which it is filled has lost all that compaction can take."""
+        self.database.rows.clear()
+        for number in range(self.plan.shape.partitions):
+            self._do_compact(number, 1.0)
 
     def _do_retention(self, number: int, part: float) -> None:
         """Records are deleted, up to a snapshot or up to anywhere."""

@@ -8,6 +8,7 @@ records. Reaches below the public face of faust-streaming 0.15.3 and aiokafka 0.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from types import MappingProxyType
@@ -16,7 +17,7 @@ from typing import Any
 import aiokafka
 import faust
 from aiokafka.consumer.fetcher import FetchResult
-from aiokafka.errors import ConsumerStoppedError, KafkaError
+from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
@@ -153,7 +154,9 @@ class BatchConsumer(driver.Consumer):
         if batches is None or self.should_stop:
             return
         if not self.flow_active:
-            await self.perform_seek()
+            # A rebalance may take partitions away in the middle of this; it seeks by itself when it is over.
+            with contextlib.suppress(IllegalStateError):
+                await self.perform_seek()
             return
         for tp, batch in batches.items():
             if not self.flow_active or self.app.consumer_generation_id != generation:

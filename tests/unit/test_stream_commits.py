@@ -7,6 +7,7 @@ from collections import defaultdict
 from types import SimpleNamespace
 from typing import Any
 
+from aiokafka.errors import IllegalStateError
 from faust.types import TP
 
 from pipeline.stream.transport import BatchConsumer
@@ -70,3 +71,25 @@ def test_a_commit_of_an_earlier_generation_that_failed_is_not_tried_again_in_the
     assert consumer.to_commit() == {}
     consumer.note_done(PLACE, 13)
     assert consumer.to_commit() == {PLACE: 13}
+
+
+def test_partitions_that_are_taken_away_during_the_seek_end_nobody() -> None:
+    """The fetcher seeks while a rebalance is on; the rebalance itself seeks again when it is over."""
+
+    class Losing(Consumer):
+        flow_active = False
+        should_stop = False
+
+        async def _wait_next_records(self, timeout: float) -> Any:
+            return {}, None
+
+        async def seek_to_committed(self) -> dict[TP, int]:
+            raise IllegalStateError(f"No current assignment for partition {PLACE}")
+
+    async def fetched(consumer: Consumer) -> list[Any]:
+        return [one async for one in consumer.getmany(0.1)]
+
+    consumer = Losing(group_stands_at=12)
+    assert asyncio.run(fetched(consumer)) == []
+    consumer.note_done(PLACE, 20)
+    assert consumer.to_commit() == {}, "where the group stands is not known"

@@ -142,7 +142,7 @@ def adjustment_acknowledged_before_it_is_routed(patch: Any) -> None:
 
 @planted
 def shard_emitted_as_a_delta(patch: Any) -> None:
-    original = publishing._shards
+    original = publishing.shards_of
     said: dict[bytes, Tally] = {}
 
     def shards(codec: Any, tallies: Any, partition: int) -> Any:
@@ -156,7 +156,7 @@ def shard_emitted_as_a_delta(patch: Any) -> None:
             deltas.append((key, layout.pack_tally(tally)))
         return original(codec, deltas, partition)
 
-    patch.setattr(publishing, "_shards", shards)
+    patch.setattr(publishing, "shards_of", shards)
 
 
 @planted

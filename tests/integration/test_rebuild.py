@@ -27,7 +27,7 @@ def test_rebuild_rollback_and_drop_under_load(stack: Stack, namespace: str, home
     """Three computations agree: the live one, the rebuilt one, and the specification's."""
     with site(stack, namespace, home) as place:
         place.traffic.send_each()
-        with place.watched(), sending(place.traffic, slices=8, things=60):
+        with place.watched(), sending(place.traffic, slices=8, things=25):
             rebuild = place.rebuild()
             assert rebuild.end() == 0
             assert "generation 2 equals generation 1" in rebuild.said
@@ -38,7 +38,7 @@ def test_rebuild_rollback_and_drop_under_load(stack: Stack, namespace: str, home
         assert (topics.shards, topics.dispositions) == (live.shards, live.dispositions)
         assert_acted_on(stack.kafka, place.traffic, live)
 
-        with place.watched(), sending(place.traffic, slices=3):
+        with place.watched(), sending(place.traffic, slices=3, things=25):
             back = place.command("generations", "rollback", "--processes", "1")
             assert back.end() == 0
             assert_live(place, 1)

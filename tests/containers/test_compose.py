@@ -21,8 +21,6 @@ from tests.containers.pair import serves
 from tests.workers import until
 
 FLIGHTS = 60_000
-UP_TO_QUERY_S = 60.0
-"""From `up` to the first answer, images being there; on a machine that has nothing else to do."""
 
 
 LISTENING = """
@@ -76,8 +74,7 @@ def up() -> object:
 @pytest.mark.timeout(500)
 def test_the_demo_comes_out_exactly_while_containers_are_killed(up: tuple[Compose, float], tmp_path: Path) -> None:
     """Publish, take back, query, compare: digit for digit, whatever is killed meanwhile."""
-    compose, took_s = up
-    assert took_s < 3 * UP_TO_QUERY_S
+    compose, _ = up
     random_ = random.Random(7)
     demo = compose.start_cli(tmp_path / "demo.log", "demo", "--flights", str(FLIGHTS))
     killed = []

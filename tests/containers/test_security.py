@@ -1,4 +1,4 @@
-"""Kafka as docker-compose.security.yml has it: rows S16, S17 and S18 of the security checklist.
+"""Kafka as docker-compose.security.yml has it: rows S16 and S17 of the security checklist.
 
 S18 asks for a schema registry that lets nobody register by the way: this stack has none, so nothing can be registered,
 and its records carry fingerprints of schemas that are part of the program.
@@ -7,6 +7,7 @@ and its records carry fingerprints of schemas that are part of the program.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,15 @@ DENIED = KafkaError.TOPIC_AUTHORIZATION_FAILED
 ANSWERED_WITHIN_S = 30.0
 WAITED_MS = 10_000
 """Longer ago than any look of the gateway's: only who has read the record can know of it."""
+OTHER_WAYS = (
+    {"security.protocol": "PLAINTEXT"},
+    {"security.protocol": "SASL_PLAINTEXT"},
+    {"security.protocol": "SSL"},
+    {"sasl.password": "guessed"},
+    {"sasl.username": "nobody"},
+    {"sasl.mechanism": "PLAIN"},
+    {"ssl.ca.location": "/etc/ssl/certs/ca-certificates.crt"},
+)
 
 
 class Secured:
@@ -165,22 +175,18 @@ def test_s16_a_gateway_cannot_take_the_workers_place(secured: Secured) -> None:
     assert refused[0] == KafkaError.GROUP_AUTHORIZATION_FAILED
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"security.protocol": "PLAINTEXT"},
-        {"security.protocol": "SASL_PLAINTEXT"},
-        {"security.protocol": "SSL"},
-        {"sasl.password": "guessed"},
-        {"sasl.username": "nobody"},
-        {"sasl.mechanism": "PLAIN"},
-        {"ssl.ca.location": "/etc/ssl/certs/ca-certificates.crt"},
-    ],
-    ids=lambda changed: " ".join(changed.values())[:24],
-)
-def test_s16_nobody_comes_in_another_way(secured: Secured, changed: dict[str, str]) -> None:
+def comes_in(config: dict[str, Any]) -> bool:
+    try:
+        AdminClient(config).list_topics(timeout=4)
+    except KafkaException:
+        return False
+    return True
+
+
+def test_s16_nobody_comes_in_another_way(secured: Secured) -> None:
     """Not without TLS, a name, the right password and mechanism; and no other authority is trusted."""
     config = secured.config("worker")
     AdminClient(config).list_topics(timeout=ANSWERED_WITHIN_S)
-    with pytest.raises(KafkaException):
-        AdminClient(config | changed).list_topics(timeout=4)
+    with ThreadPoolExecutor(len(OTHER_WAYS)) as pool:  # each takes its time to be refused
+        came_in = list(pool.map(comes_in, [config | changed for changed in OTHER_WAYS]))
+    assert [changed for changed, came in zip(OTHER_WAYS, came_in, strict=True) if came] == []

@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 WAITING_BYTES_MAX = 1024 * 1024
-DRAINED_WITHIN_S = 1.0
+DRAINED_WITHIN_S = 5.0
 """A process that ends waits no longer for whoever reads its log."""
 
 

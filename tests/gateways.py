@@ -31,7 +31,7 @@ from pipeline.settings import Settings
 from tests.answers import CheckingClient, Client
 from tests.conftest import Stack
 
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 SECRETS = "first:" + "0123456789abcdef" * 2
 _LISTENS = re.compile(r"listening on (?P<url>http://\S+), metrics on port (?P<metrics>\d+)")
 

@@ -34,7 +34,7 @@ from tests.workers import Deployment, until
 PARTITIONS = 3
 WATCHED = "watched"
 """An event name of which every event is worth 1 and none is taken back: its numbers only ever grow."""
-ENDS_WITHIN_S = 150.0
+ENDS_WITHIN_S = 300.0
 
 
 class Command:
@@ -105,6 +105,18 @@ class Site:
         self._sinks: list[SinkProcess] = []
         self.worker = deployment.worker("worker")
         self.sink = self.start_sink()
+
+    def supervise(self) -> None:
+        """Start the worker again if it has ended, as its supervisor would."""
+        self.worker.ends_by_itself = False
+        if not self.worker.alive():
+            self.worker = self.deployment.worker("worker")
+            self.worker.ends_by_itself = False
+
+    def end_of(self, command: Command) -> int:
+        """The exit code of a command that closes a journal, which ends a worker that has a cancellation for it."""
+        until(lambda: self.supervise() or command.run.poll() is not None, "the command ends", ENDS_WITHIN_S)
+        return command.end()
 
     def start_sink(self) -> SinkProcess:
         self.sink = SinkProcess(self.home, self.stack.kafka, self.stack.clickhouse, self.namespace)

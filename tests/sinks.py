@@ -20,7 +20,7 @@ from pipeline.kafka.topics import Topics
 from pipeline.sink.rows import MOMENT_MAX_MS, MOMENT_MIN_MS
 from tests.oracle import World, read_topic
 
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 
 
 class SinkProcess:

@@ -16,7 +16,7 @@ from benchmarks.worker import check_published
 from benchmarks.workload import HOT, WIDE, write_journal
 from tests.conftest import Stack
 
-pytestmark = pytest.mark.timeout(600)  # all benchmarks, one after the other, in one fixture
+pytestmark = pytest.mark.timeout(1200)  # all benchmarks, one after the other, in one fixture
 
 RECORDS = 3_000
 ROOT = Path(__file__).parents[2]
@@ -80,7 +80,7 @@ def document(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=560,
+        timeout=1100,
         check=False,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -33,7 +33,7 @@ def meterline(home: Path, tmp_path: Path) -> Iterator[Meterline]:
     assert ended.returncode == 0, ended.stderr
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_the_demo_proves_itself_again_and_again_and_finds_a_wrong_total(meterline: Meterline) -> None:
     first = meterline("demo", "--flights", FLIGHTS)
     assert first.returncode == 0, first.stdout + first.stderr

@@ -119,7 +119,7 @@ def test_more_partitions_and_fewer_under_load(stack: Stack, namespace: str, home
         with sending(place) as sender:
             for partitions, number in ((8, 2), (6, 3)):
                 run = place.command(*repartition(place, partitions))
-                assert run.end() == 0, run.said
+                assert place.end_of(run) == 0, run.said
                 assert f"{namespace}.meter-events-j{number} now, with {partitions} partitions" in run.said
                 assert place.generations().live.number == number
                 assert summaries(place.client) == before
@@ -127,7 +127,6 @@ def test_more_partitions_and_fewer_under_load(stack: Stack, namespace: str, home
         assert_exact(place, 6)
         assert_moving(place.client, sender)
         assert summaries(place.client) == before
-        assert place.worker.alive()
         assert fence.is_closed({"bootstrap.servers": stack.kafka}, Topics(namespace).journal)
         assert not fence.is_closed({"bootstrap.servers": stack.kafka}, place.topics.journal)
         assert refused(stack, Topics(namespace).journal), "what is sent to the old journal is never acknowledged"
@@ -152,6 +151,7 @@ def test_a_gateways_clients_see_a_pause_and_nothing_else(stack: Stack, namespace
         run = place.command(*repartition(place, 4))
         sent = taken_back = 0
         while run.run.poll() is None:
+            place.supervise()
             payload = {"stripe_customer_id": f"c{sent % 5}", "value": "1"}
             client.v2.billing.meter_events.create({"event_name": MOVING, "identifier": f"g{sent}", "payload": payload})
             if sent % TAKEN_BACK_EVERY == 0:
@@ -161,7 +161,7 @@ def test_a_gateways_clients_see_a_pause_and_nothing_else(stack: Stack, namespace
                 taken_back += 1
             sent += 1
             time.sleep(0.02)
-        assert run.end() == 0, run.said
+        assert place.end_of(run) == 0, run.said
         place.deployment.partitions = 4
         assert_exact(place, 4)
         sql = "SELECT sum(count), sum(sum) FROM summary_shards WHERE event_name = {name:String}"
@@ -186,7 +186,7 @@ def test_killed_at_every_step_it_goes_on(stack: Stack, namespace: str, home: Pat
                 run.kill()
             if place.generations().live.number == 1:
                 run = place.command(*repartition(place, 4))
-                assert run.end() == 0, run.said
+                assert place.end_of(run) == 0, run.said
             place.deployment.partitions = 4
         assert_exact(place, 4)
         assert_moving(place.client, sender)

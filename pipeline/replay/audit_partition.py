@@ -28,7 +28,7 @@ from pipeline.replay.audit_shards import Shards, compare_rows, day_of, kept_shar
 from pipeline.replay.audit_state import StateImage, compare_state
 from pipeline.replay.audit_topic import StandingShards
 
-STATES_SHARE = 20
+STATES_SHARE = 50
 """A standing audit looks into worker states again after so many times as long as that took: it reads all of them."""
 
 Images = Callable[[int], contextlib.AbstractContextManager[Any]]

@@ -22,6 +22,7 @@ from pipeline.gateway.strict_json import read_json
 from pipeline.gateway.usage import Said, said_of
 
 CPU_S_MAX = 0.1
+TRIES = 5
 EXAMPLES = 400
 
 PIECES = [b'{"a":' * 50, b"[" * 50, b"9" * 500, b"null", b"true", b"NaN", b'"a"', b'"events"', b'"payload"', b"\\ud800"]
@@ -38,13 +39,20 @@ bodies = st.binary(max_size=2_000) | st.lists(pieces, max_size=60).map(b"".join)
 
 
 def refused_or_read(read: Callable[[Any], Any], raw: Any) -> Any:
-    """What was read; None for a refusal. Any other exception is a fault, and so is taking long."""
-    start, refusal = time.thread_time(), None
-    try:
-        found = read(raw)
-    except Problem as problem:
-        found, refusal = None, problem
-    assert time.thread_time() - start < CPU_S_MAX
+    """What was read; None for a refusal. Any other exception is a fault, and so is taking long.
+
+    Long is what takes long each time: now and then the cycle collector looks through all that the tests hold.
+    """
+    for _ in range(TRIES):
+        start, refusal, found = time.thread_time(), None, None
+        try:
+            found = read(raw)
+        except Problem as problem:
+            refusal = problem
+        if time.thread_time() - start < CPU_S_MAX:
+            break
+    else:
+        raise AssertionError(f"took more than {CPU_S_MAX} s of CPU, {TRIES} times")
     assert refusal is None or (400 <= refusal.status < 500 and len(refusal.message) < 1_000)
     return found
 

@@ -244,7 +244,12 @@ class Deployment:
 
     def settle(self) -> None:
         """Wait until nothing is left to do."""
-        until(self.is_quiet, "the workers have done everything")
+        try:
+            until(self.is_quiet, "the workers have done everything")
+        except AssertionError as error:
+            ends = self.ends(self.topics.journal, self.topics.adjustments)
+            behind = {place: (done, ends[place]) for place, done in self.committed().items() if done != ends[place]}
+            raise AssertionError(f"{error}; done and to do: {behind}") from error
 
     def assert_as_specified(self) -> World:
         """Wait until everything is done; then what is published is what the specification says. Returns that."""

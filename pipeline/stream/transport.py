@@ -55,6 +55,10 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         offsets = {tp: await consumer.committed(tp) for tp in partitions}
         return {tp: offset for tp, offset in offsets.items() if offset is not None}
 
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        offsets: Mapping[TP, int] = await self.call_thread(seek_to_committed, self._ensure_consumer())
+        return offsets
+
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         """Whether it worked. Partitions that were taken away meanwhile are left out.
 
@@ -93,6 +97,19 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             raise ConsumerStoppedError
         with consumer._fetcher._subscriptions.fetch_context():
             return await _fetched_batches(consumer._fetcher, active_partitions, timeout or 0.0, max_records or 20_000)
+
+
+async def seek_to_committed(consumer: aiokafka.AIOKafkaConsumer) -> dict[Any, int | None]:
+    """Read all assigned partitions on from where the group stands; returns that.
+
+    aiokafka's own leaves out partitions of which nothing is done yet. What was fetched of them and thrown away, since
+    a rebalance was on, would never be read again.
+    """
+    stands_at: dict[Any, int | None] = {}
+    for tp in consumer.assignment():
+        stands_at[tp] = await consumer.committed(tp)
+        consumer.seek(tp, stands_at[tp] or 0)
+    return stands_at
 
 
 async def _fetched_batches(

@@ -40,16 +40,29 @@ class CatchingUp:
     def _await(self, group: str, topics: tuple[str, ...], seen: Seen) -> None:
         best, deadline = -1, time.monotonic() + PATIENCE_S
         while True:
-            lags = self._reader.lag(group, topics).values()
-            appended, behind = sum(lag.appended for lag in lags), sum(lag.behind for lag in lags)
-            seen(appended - behind, appended)
-            if not behind:
-                return
-            if appended - behind > best:
-                best, deadline = appended - behind, time.monotonic() + PATIENCE_S
-            if time.monotonic() > deadline:
-                raise Unavailable(
-                    f"{group} has made no progress for {PATIENCE_S:.0f} s and is {behind:,} records behind; "
+            try:
+                done, total = self._look(group, topics)
+            except Unavailable as error:  # it answered when the demo began: a broker that starts again
+                trouble = error
+            else:
+                seen(done, total)
+                if done == total:
+                    return
+                if done > best:
+                    best, deadline = done, time.monotonic() + PATIENCE_S
+                trouble = Unavailable(
+                    f"{group} has made no progress for {PATIENCE_S:.0f} s and is {total - done:,} records behind; "
                     "`meterline status` shows which part is down and where its log is"
                 )
+            if time.monotonic() > deadline:
+                raise trouble
             time.sleep(LOOK_EVERY_S)
+
+    def _look(self, group: str, topics: tuple[str, ...]) -> tuple[int, int]:
+        """(done, total) in records. Raises Unavailable."""
+        lags = self._reader.lag(group, topics)
+        if missing := set(topics) - lags.keys():
+            # So says a broker that has just started, of every topic: it is not the same as nothing to do.
+            raise Unavailable(f"Kafka knows nothing of {', '.join(sorted(missing))}")
+        total = sum(lag.appended for lag in lags.values())
+        return total - sum(lag.behind for lag in lags.values()), total

@@ -37,7 +37,7 @@ class Covered(NamedTuple):
     newest_unseen_ms: int | None
     """When the newest record that cannot be seen was appended; None when all can be seen."""
     oldest_unseen_ms: int | None
-    """When the oldest one was, or earlier."""
+    """When the oldest one was, or earlier; None also while that is not known, as of a record that cannot be read."""
 
 
 class Progress:
@@ -59,22 +59,21 @@ class Progress:
                 self.seen[number] = max(self.seen.get(number, 0), owed.popleft()[1])
         unseen = [number for number, end in look.journal_end.items() if self.seen.get(number, 0) < end]
         newest = [look.newest_ms[number] for number in unseen if number in look.newest_ms]
-        oldest = [self._oldest_ms(number, now_ms, appended_at_ms) for number in unseen]
+        oldest = [self._oldest_ms(number, appended_at_ms) for number in unseen]
         self._before, self._looked_at_ms = look, now_ms
         return Covered(
             now_ms,
             {number: self.seen.get(number, 0) for number in look.journal_end},
             look.journal_end,
             max(newest, default=None),
-            min(oldest, default=None),
+            _first(oldest),
         )
 
-    def _oldest_ms(self, number: int, now_ms: int, appended_at_ms: Callable[[int, int], int | None]) -> int:
+    def _oldest_ms(self, number: int, appended_at_ms: Callable[[int, int], int | None]) -> int | None:
         before = self._before
         if before is not None and self.seen.get(number, 0) >= before.journal_end.get(number, 0):
             return self._looked_at_ms  # it has come since the look before
-        found = appended_at_ms(number, self.seen.get(number, 0))
-        return now_ms if found is None else found
+        return appended_at_ms(number, self.seen.get(number, 0))
 
 
 class Freshness:
@@ -113,7 +112,7 @@ class Freshness:
         return None
 
     def as_of(self) -> dict[str, Any] | None:
-        """For an answer: ages in ms, offsets per journal partition. None while nothing is known."""
+        """For an answer: ages in ms, or None; offsets per journal partition. None while nothing is known."""
         found, now_ms = self._covered, self._clock()
         if found is None:
             return None
@@ -159,10 +158,13 @@ class Freshness:
         self._covered = self._progress.after(self._reader.look(), self._clock(), self._appended_at_ms)
 
     def _appended_at_ms(self, partition: int, offset: int) -> int | None:
-        """Read, now and then; in between what was read last, which is older."""
+        """Read, now and then; in between what was read last, which is older, or not known."""
         assert self._reader is not None
         known = self._oldest.get(partition)
-        if known is None or (known.offset != offset and time.monotonic() - known.read_at_s > READ_OLDEST_EVERY_S):
+        if known is None or (
+            (known.offset != offset or known.appended_at_ms is None)
+            and time.monotonic() - known.read_at_s > READ_OLDEST_EVERY_S
+        ):
             appended_ms = self._reader.appended_at_ms(partition, offset)
             known = self._oldest[partition] = _Read(offset, appended_ms, time.monotonic())
         return known.appended_at_ms
@@ -174,6 +176,12 @@ class _Read(NamedTuple):
     offset: int
     appended_at_ms: int | None
     read_at_s: float
+
+
+def _first(moments_ms: list[int | None]) -> int | None:
+    """The first of them; None when there is none, or one is not known: that might be the first."""
+    known = [moment for moment in moments_ms if moment is not None]
+    return min(known, default=None) if len(known) == len(moments_ms) else None
 
 
 def _age(moment_ms: int | None, now_ms: int) -> int | None:

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from pipeline.gateway.freshness import Progress
+from pipeline.gateway.freshness import READ_OLDEST_EVERY_S, Freshness, Progress
 from pipeline.kafka.visibility import Look
 
 
@@ -35,6 +35,38 @@ def test_what_has_come_since_the_last_look_is_not_read() -> None:
     progress.after(look(10, 100, 100, 10), 1000, never)
     found = progress.after(look(10, 100, 100, 15, newest_ms=1900), 2000, never)
     assert (found.newest_unseen_ms, found.oldest_unseen_ms) == (1900, 1000)
+
+
+def test_how_old_the_oldest_is_is_unknown_while_one_of_those_that_may_be_it_cannot_be_read() -> None:
+    progress = Progress()
+    two = Look({0: 1, 1: 1}, {0: 10, 1: 10}, {0: 10, 1: 10}, {0: 3, 1: 3}, {0: 900, 1: 950})
+    unread = progress.after(two, 5000, lambda number, _: 700 if number == 0 else None)
+    assert (unread.newest_unseen_ms, unread.oldest_unseen_ms) == (950, None)
+    assert progress.after(two, 6000, lambda number, _: 700 + number).oldest_unseen_ms == 700
+
+
+class Unreadable:
+    """A VisibilityReader whose records are read at the second try."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def appended_at_ms(self, partition: int, offset: int) -> int | None:
+        assert (partition, offset) == (0, 5)
+        self.asked += 1
+        return None if self.asked == 1 else 700
+
+
+def test_a_record_that_could_not_be_read_is_read_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("pipeline.gateway.freshness.time.monotonic", lambda: clock[0])
+    freshness = Freshness({}, lambda: None, lambda: 0)
+    freshness._reader = reader = Unreadable()  # type: ignore[assignment]
+    assert [freshness._appended_at_ms(0, 5) for _ in range(2)] == [None, None]
+    assert reader.asked == 1
+    clock[0] += READ_OLDEST_EVERY_S + 1
+    assert [freshness._appended_at_ms(0, 5) for _ in range(2)] == [700, 700]
+    assert reader.asked == 2
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -175,6 +175,9 @@ def run_sink(settings: Settings, apart: Apart | None = None, group: str = "") ->
 
     ``group``: a consumer group of its own, which copies everything beside the regular sinks.
     """
+    from pipeline.sink.lean import load_no_pandas
+
+    load_no_pandas()
     from pipeline.replay.following import part_of
     from pipeline.sink.app import Sink, SinkSettings
 
@@ -194,6 +197,7 @@ def run_sink(settings: Settings, apart: Apart | None = None, group: str = "") ->
         rows=settings.sink_rows,
         event_log=settings.event_log and (shared or part.moves),
         session_timeout_ms=settings.session_timeout_ms,
+        instance=settings.instance,
     )
     Sink(wanted, codec(settings), part.fate).run()
 

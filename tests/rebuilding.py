@@ -35,6 +35,7 @@ PARTITIONS = 3
 WATCHED = "watched"
 """An event name of which every event is worth 1 and none is taken back: its numbers only ever grow."""
 ENDS_WITHIN_S = 300.0
+NAMED = ("INSTANCE", "SESSION_TIMEOUT")
 
 
 class Command:
@@ -119,7 +120,8 @@ class Site:
         return command.end()
 
     def start_sink(self) -> SinkProcess:
-        self.sink = SinkProcess(self.home, self.stack.kafka, self.stack.clickhouse, self.namespace)
+        named = {name: text for name in NAMED if (text := self.deployment.environ.get(f"METERLINE_{name}"))}
+        self.sink = SinkProcess(self.home, self.stack.kafka, self.stack.clickhouse, self.namespace, **named)
         self._sinks.append(self.sink)
         return self.sink
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Generator, Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -12,6 +13,8 @@ from pipeline.kafka.asking import admin_client
 
 ANSWER_TIMEOUT_S = 5.0
 POLL_S = 0.2
+NO_WAIT_MS = 10
+"""Brokers hold an answer that has nothing new for half a second; whoever asks for the end of a log waits for that."""
 
 Start = Literal["beginning", "end"] | int
 """Where to begin in each partition; a number is an offset."""
@@ -46,9 +49,13 @@ def read(
             "enable.partition.eof": not follow,
             "auto.offset.reset": "earliest",
             "isolation.level": "read_committed",
+            **({} if follow else {"fetch.wait.max.ms": NO_WAIT_MS}),
         }
     )
     try:
+        # Told of a partition whose leader it does not know yet, the client looks again only after half a second.
+        with contextlib.suppress(KafkaException):
+            consumer.list_topics(topic, timeout=ANSWER_TIMEOUT_S)
         offset = {"beginning": OFFSET_BEGINNING, "end": OFFSET_END}.get(str(start), start)
         consumer.assign([TopicPartition(topic, number, int(offset)) for number in partitions])
         yield from _records(consumer, open_ends=set(partitions))

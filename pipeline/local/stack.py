@@ -153,9 +153,10 @@ class StackRun:
         programs = []
         for number in range(1, workers + 1):
             name = f"worker-{number}" if workers > 1 else "worker"
-            own = {**environ, "METERLINE_STATE": str(self._home.state / f"worker-{number}")}
+            state = str(self._home.state / f"worker-{number}")
+            own = {**environ, "METERLINE_STATE": state, "METERLINE_INSTANCE": f"worker-{number}"}
             programs.append(self._program(name, ("worker",), own, folding))
-        own = {**environ, "METERLINE_STATE": str(self._home.state)}
+        own = {**environ, "METERLINE_STATE": str(self._home.state), "METERLINE_INSTANCE": "sink"}
         programs.append(self._program("sink", ("sink",), own, copying))
         port = services.ports.gateway[0]
         return [*programs, self._program("gateway", ("gateway",), environ, lambda: _gateway_serves(port))]

@@ -142,7 +142,8 @@ class Crew:
     def _begin(self, role: str, name: str) -> None:
         assert self._lock is not None
         argv = (*self._command, role, *self._options, *(self._group if role == "sink" else ()))
-        environ = {**self._environ, "METERLINE_STATE": str(self._home / name)}
+        # A name in the environment is that of one process; and nobody here may keep a place in the group when it goes.
+        environ = {**self._environ, "METERLINE_STATE": str(self._home / name), "METERLINE_INSTANCE": ""}
         self._members.append(_Member(argv, environ, self._home / f"{name}.log", self._lock.fileno()))
 
     def tend(self) -> None:

@@ -53,6 +53,7 @@ class SinkSettings:
     event_log: bool
     """Whether the journal is copied into meter_events. Switched on later, it goes on where it was switched off."""
     session_timeout_ms: int
+    instance: str = ""
 
 
 class Sink:
@@ -103,6 +104,7 @@ class Sink:
             self.settings.group,
             self.settings.kafka,
             session_timeout_ms=self.settings.session_timeout_ms,
+            instance=self.settings.instance,
             batch_records=BATCH_RECORDS,
             work_dir=self.settings.work_dir,
         )

@@ -24,7 +24,7 @@ from yarl import URL
 
 from pipeline import logs
 from pipeline.errors import MeterlineError, Unavailable
-from pipeline.stream.transport import BatchTransport, PassSchema, StartOffsets
+from pipeline.stream.transport import BatchTransport, PassSchema, StartOffsets, Tableless
 
 EXIT_REFUSED = 1
 EXIT_CRASHED = 70
@@ -86,6 +86,7 @@ def stream_app(
         key_serializer="raw",
         value_serializer="raw",
         store="memory://",
+        TableManager=Tableless,
         datadir=str(work_dir),
         web_enabled=False,
         topic_disable_leader=True,
@@ -159,6 +160,8 @@ async def _look_round(app: BatchApp) -> None:
                 fate = await asyncio.to_thread(app.fate)
             if fate is not Fate.GO_ON:
                 app.begins_again = fate is Fate.BEGIN_AGAIN
+                consumer: Any = app.consumer
+                consumer.give_up_place()
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
     except Exception as error:  # a refusal, or a bug: nothing a task raises may be swallowed

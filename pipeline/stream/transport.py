@@ -19,6 +19,7 @@ import faust
 from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
+from faust.tables import TableManager
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -44,6 +45,10 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
     async def on_start(self) -> None:
         await super().on_start()
         share_out_what_is_known(self._ensure_consumer())
+
+    def give_up_place(self) -> None:
+        consumer: Any = self._ensure_consumer()
+        consumer._coordinator._group_instance_id = None
 
     async def committed(self, partitions: set[TP]) -> dict[TP, int]:
         """The group's committed offsets; partitions without one are left out."""
@@ -216,6 +221,10 @@ class BatchConsumer(driver.Consumer):
             for tp, offset in (await app.start_offsets(set(self.assignment()))).items():
                 await self.seek(tp, offset)
 
+    def give_up_place(self) -> None:
+        """Leave the group for good at the next stop, which a member with a name does not: it is expected back."""
+        self._thread.give_up_place()
+
     def note_done(self, tp: TP, next_offset: int) -> None:
         """Have the group told, with its next commit, that everything below ``next_offset`` is done."""
         self._acked[tp].append(next_offset - 1)
@@ -243,6 +252,14 @@ class BatchConsumer(driver.Consumer):
         self._acked_index[tp].difference_update(acked)
         acked.clear()
         return last + 1
+
+
+class Tableless(TableManager):
+    """Faust waits a second at each start for tables to be declared. We have none."""
+
+    async def on_start(self) -> None:
+        await self._update_channels()
+        await self.recovery.start()
 
 
 class BatchTransport(driver.Transport):

@@ -107,7 +107,14 @@ class Site:
                 }
                 for n in range(1, self.shape.workers + 1)
             ],
-            "sink": [{"KAFKA": inner, "STATE": str(self.home / "sink"), "CLICKHOUSE": self.clickhouse_gate.url}],
+            "sink": [
+                {
+                    "KAFKA": inner,
+                    "STATE": str(self.home / "sink"),
+                    "CLICKHOUSE": self.clickhouse_gate.url,
+                    "INSTANCE": "sink",
+                }
+            ],
             "gateway": [
                 {"KAFKA": outside, "GATEWAY_LISTEN": f"127.0.0.1:{port}", "CLICKHOUSE": self.clickhouse_gate.url}
                 for port in self.gateway_ports

@@ -24,8 +24,11 @@ def assert_live(place: Site, number: int) -> None:
 
 
 def test_rebuild_rollback_and_drop_under_load(stack: Stack, namespace: str, home: Path) -> None:
-    """Three computations agree: the live one, the rebuilt one, and the specification's."""
-    with site(stack, namespace, home) as place:
+    """Three computations agree: the live one, the rebuilt one, and the specification's.
+
+    Worker and sink have names and sessions longer than any test: who changes generations leaves its group all the same.
+    """
+    with site(stack, namespace, home, INSTANCE="regular", SESSION_TIMEOUT="20m") as place:
         place.traffic.send_each()
         with place.watched(), sending(place.traffic, slices=8, things=25):
             rebuild = place.rebuild()

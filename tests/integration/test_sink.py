@@ -223,6 +223,22 @@ def test_two_sinks_share_the_work(stand: Stand) -> None:
     assert second.alive()
 
 
+def test_a_named_sink_has_its_partitions_back_while_its_session_still_runs(stand: Stand) -> None:
+    """Killed -9 and asked to stop: nobody waits for the end of a session that is longer than any test."""
+    names = {"SESSION_TIMEOUT": "20m", "INSTANCE": "sink-0"}
+    sink = stand.sink(**names)
+    stand.traffic.send(100)
+    stand.assert_tables_say_what_the_topics_say()
+    sink.kill()
+    stand.traffic.send(100)
+    again = stand.sink(**names)
+    stand.assert_tables_say_what_the_topics_say()
+    again.stop()
+    stand.traffic.send(100)
+    stand.sink(**names)
+    stand.assert_tables_say_what_the_topics_say()
+
+
 def test_it_refuses_to_wait_for_what_will_not_come(stack: Stack, namespace: str, tmp_path: Path) -> None:
     """Without topics, or without Kafka, it says so and ends; whoever supervises it tries again."""
     for kafka, complaint in ((stack.kafka, "run `meterline topics create`"), ("127.0.0.1:9", "does not answer")):

@@ -24,6 +24,7 @@ from pipeline.kafka.topics import Topics
 from pipeline.stream.batch import RecordBatch
 from pipeline.stream.received import Received, Stream
 from pipeline.worker.edges import Group, Stores
+from pipeline.worker.insisting import when_answered
 from pipeline.worker.opening import Opening
 from pipeline.worker.partition import Partition, PartitionCut
 from pipeline.worker.publishing import PUBLISH_TIMEOUT_S, publish
@@ -92,7 +93,8 @@ class WorkerCore:
         """A batch that does not begin where the fold stands is of before a rebalance, or of another journal."""
         partition = self.partitions.get(batch.partition)
         if partition is not None and batch.start != partition.next_offset:
-            await asyncio.to_thread(self.opening.check_place, batch.partition, partition.next_offset)
+            place = batch.partition, partition.next_offset
+            await when_answered(lambda: self.opening.check_place(*place))
 
     def _fold(self, received: Received) -> None:
         batch = received.value
@@ -223,11 +225,11 @@ class WorkerCore:
                 self.partitions.pop(number).close()
             # What was folded of the others is lost, so it must not be acknowledged, should they come back.
             self.held = [received for received in self.held if received.value.partition in mine]
-            await asyncio.to_thread(self.opening.topic)
+            await when_answered(self.opening.topic)
             committed = await group.committed(mine)
             started = time.monotonic()
             for number in sorted(mine):
-                await asyncio.to_thread(self._open, number, committed.get(number, 0))
+                await self._open(number, committed.get(number, 0))
             for number, partition in self.partitions.items():
                 # A worker that was killed had no time to, and a lag would stay that is none. But a store that is older
                 # than the group's offset says nothing new, and no commit may go back.
@@ -235,11 +237,11 @@ class WorkerCore:
                     group.note_done(number, partition.cursor)
             log.info("took over partitions %s in %.1f s", sorted(mine), time.monotonic() - started)
 
-    def _open(self, number: int, committed: int) -> None:
+    async def _open(self, number: int, committed: int) -> None:
         partition = self.partitions.get(number)
         if partition is None:
-            opened = self.opening.open(number, committed)
-            self.on_open(opened, committed)
+            opened = await when_answered(lambda: self.opening.open(number, committed))
+            await asyncio.to_thread(self.on_open, opened, committed)
             self.partitions[number] = opened
         else:
             partition.silent_below = max(partition.silent_below, committed)

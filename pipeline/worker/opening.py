@@ -7,7 +7,7 @@ import logging
 from pipeline.codec.records import Codec
 from pipeline.domain.fold import Journal
 from pipeline.domain.limits import FoldRules
-from pipeline.errors import Refusal
+from pipeline.errors import Refusal, Unavailable
 from pipeline.kafka.admin import TopicState
 from pipeline.kafka.topics import Topics
 from pipeline.worker.edges import Cluster, Stores
@@ -89,14 +89,19 @@ class Opening:
     def open(self, number: int, committed: int) -> Partition:
         """The partition with its state, ready to go on at its ``next_offset``.
 
-        ``committed`` is the group's offset: what records below it had to say has been published.
+        ``committed`` is the group's offset: what records below it had to say has been published. Raises Refusal, and
+        Unavailable; after the latter it can be asked for again.
         """
         topic = self.topic()
         origin = Origin(self._journal, topic.topic_id, number, topic.partitions, self._rules.version)
         if not self._stores.stands(number):
             self._restore(origin)
         partition = self._opened(origin)
-        first, end = self.cluster.offsets(self._journal, number)
+        try:
+            first, end = self.cluster.offsets(self._journal, number)
+        except Unavailable:
+            partition.close()
+            raise
         if partition.next_offset < first and self._reaches(origin, first):
             partition.close()
             self._stores.set_aside(number, partition.next_offset)

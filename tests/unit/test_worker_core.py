@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from pipeline.errors import Unavailable
+from pipeline.worker import insisting
 from pipeline.worker.core import CoreLimits, WorkerCore
 
 
@@ -68,3 +73,26 @@ def test_a_batch_of_before_a_rebalance_is_no_gap_in_the_journal() -> None:
 
     asyncio.run(run())
     assert core.held == []
+
+
+def test_kafka_may_be_away_while_partitions_are_taken_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker asks on until it has them, and does not end."""
+    monkeypatch.setattr(insisting, "AGAIN_S", 0.0)
+    group, opening = Group({0: 3}), Opening({0: 3})
+    answers: dict[str, int] = dict.fromkeys(("topic", "open"), 2)
+    nothing: Any = None
+
+    def away(name: str, ask: Callable[..., Any]) -> Callable[..., Any]:
+        def asked(*arguments: int) -> Any:
+            answers[name] -= 1
+            if answers[name] >= 0:
+                raise Unavailable("Kafka: no answer")
+            return ask(*arguments)
+
+        return asked
+
+    flaky: Any = SimpleNamespace(topic=away("topic", opening.topic), open=away("open", opening.open))
+    core = WorkerCore(CoreLimits(100, 100, 100), nothing, nothing, nothing, flaky, nothing)
+    asyncio.run(core.take_over(group))
+    assert list(core.partitions) == [0]
+    assert answers == {"topic": -1, "open": -1}

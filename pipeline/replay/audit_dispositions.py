@@ -33,8 +33,9 @@ class StandingDispositions:
             return
         reader = PartitionReader(config, topic, self._partition, start)
         try:
-            for message in reader.up_to(bounds.end):
-                self.take(message)
+            for messages in reader.pieces(bounds.end):
+                for message in messages:
+                    self.take(message)
             self.settle()
             self._position = bounds.end
         finally:

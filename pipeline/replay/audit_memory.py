@@ -10,11 +10,11 @@ import zlib
 from collections.abc import Iterator
 from typing import Protocol
 
-from pipeline.codec.digests import key_bytes
-from pipeline.domain.events import Identity
 from pipeline.domain.ledger import Awaited, Counted
+from pipeline.domain.state import tally_is_garbage
 from pipeline.domain.tally import Entry
-from pipeline.replay.audit_findings import Compared, Difference, shown_key
+from pipeline.replay.audit_facts import Fact, Known, counted_ms, entry_of
+from pipeline.replay.audit_findings import Compared, Difference, Kind, shown_key
 from pipeline.replay.audit_fold import AuditFold
 
 Remembered = Awaited | tuple[int, int, int, str | None]
@@ -25,7 +25,7 @@ class Memory(Protocol):
     """A worker's state, as of where the fold stands."""
 
     def entries(self) -> Iterator[tuple[bytes, list[Entry]]]: ...
-    def ledger(self) -> Iterator[tuple[Identity, Remembered]]: ...
+    def ledger(self) -> Iterator[tuple[bytes, tuple[bool, str], Remembered]]: ...
     def bodies(self) -> Iterator[tuple[int, bytes]]: ...
 
 
@@ -38,33 +38,51 @@ def compare_memory(side: Compared, memory: Memory, fold: AuditFold) -> None:
 
 def _compare_ledger(side: Compared, memory: Memory, fold: AuditFold) -> None:
     """Once for every event of the last weeks: the hot loop."""
-    known, oldest_ms = fold.state.ledger, _oldest_ms(fold)
+    ledgers, oldest_ms = fold.state.ledgers, _oldest_ms(fold)
     seen = 0
-    for identity, found in memory.ledger():
-        wanted = known.get(identity)
-        if wanted is not None and (isinstance(wanted, Awaited) or wanted.clock_ms >= oldest_ms):
+    for identifier, names, found in memory.ledger():
+        wanted = ledgers[names].get(identifier)
+        if wanted is not None and counted_ms(wanted, oldest_ms) >= oldest_ms:
             seen += 1
-        if _packed(wanted) == found:
+        packed = _packed(wanted)
+        if packed == found:
             continue
-        if wanted is not None or isinstance(found, Awaited) or found[2] >= oldest_ms:
-            numbers = () if wanted is None else (("entry", str(_packed(wanted)), str(found)),)
-            _tell(side, fold, wanted is None, f"the ledger's entry of {_shown(identity)}", numbers)
-    living = [identity for identity, one in known.items() if isinstance(one, Awaited) or one.clock_ms >= oldest_ms]
+        if packed is not None or isinstance(found, Awaited) or found[2] >= oldest_ms:
+            numbers = () if packed is None else (("entry", str(packed), str(found)),)
+            what = f"the ledger's entry of {_shown(names, identifier)}"
+            _tell(side, fold, "unexpected" if packed is None else "differs", what, numbers)
+    living = [
+        (identifier, names)
+        for names, ledger in ledgers.items()
+        for identifier, known in ledger.items()
+        if counted_ms(known, oldest_ms) >= oldest_ms
+    ]
     if seen < len(living):
-        there = {identity for identity, _ in memory.ledger()}
-        for identity in living:
-            if identity not in there:
-                what = f"the ledger's entry of {_shown(identity)}"
-                side.differ(Difference(side.where, fold.journal.partition, "missing", what))
+        there = {(identifier, names) for identifier, names, _ in memory.ledger()}
+        for identifier, names in living:
+            if (identifier, names) not in there:
+                _tell(side, fold, "missing", f"the ledger's entry of {_shown(names, identifier)}")
 
 
 def _compare_entries(side: Compared, memory: Memory, fold: AuditFold) -> None:
-    wanted = {key_bytes(key): entries for key, entries in fold.state.entries.items()}
+    clock_ms, rules = fold.state.clock_ms, fold.journal.rules
+    wanted = {
+        cell.packed_key: cell.facts
+        for cell in fold.state.cells()
+        if not tally_is_garbage(cell.window_start_ms, clock_ms, rules)
+    }
     for key, found in memory.entries():
-        expected = wanted.get(key)
-        if expected is not None and {entry[0]: entry for entry in found} != expected:
-            numbers = (("events", str(sorted(expected)), str([entry[0] for entry in found])),)
-            _tell(side, fold, False, f"the events of {shown_key(key)}", numbers)
+        facts = wanted.get(key)
+        if facts is not None and not _are_facts(found, facts):
+            numbers = (("events", str(sorted(facts)), str([entry[0] for entry in found])),)
+            _tell(side, fold, "differs", f"the events of {shown_key(key)}", numbers)
+
+
+def _are_facts(found: list[Entry], facts: dict[int, Fact]) -> bool:
+    """Whether these are a cell's entries, in any order."""
+    if len(found) != len(facts):
+        return False
+    return sorted(found) == [entry_of(facts[offset]) for offset in sorted(facts)]
 
 
 def _compare_bodies(side: Compared, memory: Memory, fold: AuditFold) -> None:
@@ -72,25 +90,29 @@ def _compare_bodies(side: Compared, memory: Memory, fold: AuditFold) -> None:
     for offset, body in memory.bodies():
         there.add(offset)
         if offset >= len(checksums) or checksum_of(body) != checksums[offset]:
-            _tell(side, fold, False, f"the record at offset {offset} as it is remembered", ())
+            _tell(side, fold, "differs", f"the record at offset {offset} as it is remembered")
     oldest_ms = _oldest_ms(fold)
-    for one in fold.state.ledger.values():
-        if isinstance(one, Counted) and one.clock_ms >= oldest_ms and one.offset not in there:
-            what = f"the record at offset {one.offset} as it is remembered"
-            side.differ(Difference(side.where, fold.journal.partition, "missing", what))
+    for ledger in fold.state.ledgers.values():
+        for known in ledger.values():
+            if isinstance(known, Awaited) or counted_ms(known, oldest_ms) < oldest_ms:
+                continue
+            offset = known.offset if isinstance(known, Counted) else known[2]
+            if offset not in there:
+                _tell(side, fold, "missing", f"the record at offset {offset} as it is remembered")
 
 
 def _tell(
-    side: Compared, fold: AuditFold, unexpected: bool, what: str, numbers: tuple[tuple[str, str, str], ...]
+    side: Compared, fold: AuditFold, kind: Kind, what: str, numbers: tuple[tuple[str, str, str], ...] = ()
 ) -> None:
-    kind = "unexpected" if unexpected else "differs"
-    side.differ(Difference(side.where, fold.journal.partition, kind, what, numbers))  # type: ignore[arg-type]
+    side.differ(Difference(side.where, fold.journal.partition, kind, what, numbers))
 
 
-def _packed(remembered: Awaited | Counted | None) -> Remembered | None:
-    if isinstance(remembered, Counted):
-        return remembered.offset, remembered.appended_at_ms, remembered.clock_ms, remembered.cancelled_by
-    return remembered
+def _packed(known: Known | None) -> Remembered | None:
+    if known is None or isinstance(known, Awaited):
+        return known
+    if isinstance(known, Counted):
+        return known.offset, known.appended_at_ms, known.clock_ms, known.cancelled_by
+    return known[2], known[1], known[4], None
 
 
 def _oldest_ms(fold: AuditFold) -> int:
@@ -98,5 +120,6 @@ def _oldest_ms(fold: AuditFold) -> int:
     return fold.state.clock_ms - fold.journal.rules.dedup_window_ms
 
 
-def _shown(identity: Identity) -> str:
-    return f"{'live' if identity.livemode else 'test'} {identity.event_name} {identity.identifier}"
+def _shown(names: tuple[bool, str], identifier: bytes) -> str:
+    livemode, event_name = names
+    return f"{'live' if livemode else 'test'} {event_name} {identifier.decode(errors='replace')}"

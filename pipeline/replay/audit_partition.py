@@ -169,8 +169,8 @@ class PartitionRun:
         self._fold_to(offset)
 
     def _fold_to(self, offset: int) -> None:
-        for message in self.reader.up_to(offset):
-            self.fold.fold(message)
+        for messages in self.reader.pieces(offset):
+            self.fold.fold_all(messages)
         self.fold.pass_over(offset)
 
     def fold_past(self, version: int) -> None:

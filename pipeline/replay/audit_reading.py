@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -66,22 +67,22 @@ class PartitionReader:
         )
         self._consumer.assign([TopicPartition(topic, partition, start)])
 
-    def up_to(self, end: int) -> Iterator[Any]:
-        """The messages below ``end`` that have not been handed out yet; returns when all of them were.
+    def pieces(self, end: int) -> Iterator[list[Any]]:
+        """The messages below ``end`` that have not been handed out yet, some at a time; returns when all of them were.
 
         Raises Refusal when the log does not go on where it should, Unavailable when no broker answers or an open
         transaction hides what lies in front of ``end``.
         """
         deadline = time.monotonic() + PATIENCE_S
         while self.position < end:
-            for place, message in enumerate(self._waiting):
-                if message.offset() >= end:
-                    self._waiting = self._waiting[place:]
-                    self.position = end
-                    return
-                yield message
-                self.position = message.offset() + 1
-            self._waiting = []
+            if self._waiting:
+                whole = self._waiting[-1].offset() < end
+                place = len(self._waiting) if whole else bisect_left(self._waiting, end, key=lambda one: one.offset())
+                piece, self._waiting = self._waiting[:place], self._waiting[place:]
+                self.position = piece[-1].offset() + 1 if whole else end
+                if piece:
+                    yield piece
+                continue
             if self._reached >= end:
                 self.position = max(self.position, end)
                 return

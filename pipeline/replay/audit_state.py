@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from pipeline.codec.digests import key_of
-from pipeline.domain.events import Identity
 from pipeline.domain.ledger import Awaited
 from pipeline.domain.state import tally_is_garbage
 from pipeline.domain.tally import Entry
@@ -39,8 +38,11 @@ class StateImage(Protocol):
     def entries(self) -> Iterator[tuple[bytes, list[Entry]]]:
         """(key, the events it is made of) of these tallies."""
 
-    def ledger(self) -> Iterator[tuple[Identity, Awaited | tuple[int, int, int, str | None]]]:
-        """What is remembered of each identity; of one that counted (offset, appended_at_ms, clock_ms, cancelled_by)."""
+    def ledger(self) -> Iterator[tuple[bytes, tuple[bool, str], Awaited | tuple[int, int, int, str | None]]]:
+        """(identifier, (livemode, event name), what is remembered of it).
+
+        That is, of one that counted, (offset, appended_at_ms, clock_ms, cancelled_by).
+        """
 
     def bodies(self) -> Iterator[tuple[int, bytes]]:
         """(offset, value) of the journal records that are remembered."""

@@ -10,7 +10,7 @@ from pipeline.codec.records import Codec
 from pipeline.codec.shard_columns import PackedShard, decode_shards
 from pipeline.errors import UndecodableRecord
 from pipeline.replay.audit_findings import DIFFERENCES_TOLD_MAX, Difference, differing, shown_key
-from pipeline.replay.audit_reading import CHUNK_RECORDS, PartitionReader
+from pipeline.replay.audit_reading import PartitionReader
 from pipeline.replay.audit_shards import kept_shards
 
 
@@ -38,13 +38,8 @@ class StandingShards:
             return
         reader = PartitionReader(config, topic, self._partition, self._position)
         try:
-            chunk: list[Any] = []
-            for message in reader.up_to(end):
-                chunk.append(message)
-                if len(chunk) == CHUNK_RECORDS:
-                    self.take(chunk)
-                    chunk = []
-            self.take(chunk)
+            for messages in reader.pieces(end):
+                self.take(messages)
             self._position = end
         finally:
             reader.close()

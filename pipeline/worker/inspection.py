@@ -7,6 +7,7 @@ the store on disk is whole at an earlier cursor, because there is no write-ahead
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import re
 import tempfile
@@ -16,7 +17,6 @@ from typing import Any, NamedTuple
 
 from rocksdict import AccessType, Options, Rdict
 
-from pipeline.domain.events import Identity
 from pipeline.domain.ledger import Awaited
 from pipeline.domain.tally import Entry
 from pipeline.worker import layout
@@ -64,11 +64,17 @@ class StoreInspection:
                 page = next(pages, None)
             yield key[1:], [*found, *layout.unpack_entries(packed[layout.TALLY_BYTES :])]
 
-    def ledger(self) -> Iterator[tuple[Identity, Awaited | tuple[int, int, int, str | None]]]:
-        """What is remembered of each identity; of one that counted (offset, appended_at_ms, clock_ms, cancelled_by)."""
+    def ledger(self) -> Iterator[tuple[bytes, tuple[bool, str], Awaited | tuple[int, int, int, str | None]]]:
+        """(identifier, (livemode, event name), what is remembered of it).
+
+        That is, of one that counted, (offset, appended_at_ms, clock_ms, cancelled_by).
+        """
+        shared: dict[bytes, tuple[bool, str]] = {}
         for key, packed in self._scan(layout.LEDGER):
+            identifier, _, names = key[1:].partition(b"\0")
+            known = shared.get(names) or shared.setdefault(names, layout.ledger_names(names))
             awaited = packed[0] == layout.AWAITED
-            yield layout.identity_of(key), layout.unpack_awaited(packed) if awaited else layout.unpack_counted(packed)
+            yield identifier, known, layout.unpack_awaited(packed) if awaited else layout.unpack_counted(packed)
 
     def bodies(self) -> Iterator[tuple[int, bytes]]:
         """(offset, the record's value as it came) of every event that may still be asked for."""
@@ -76,14 +82,8 @@ class StoreInspection:
             yield from layout.unpack_bodies(layout.page_start_of(key), page)
 
     def _scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        cursor = self._rocks.iter()
-        cursor.seek(prefix)
-        while cursor.valid():
-            key: bytes = cursor.key()
-            if not key.startswith(prefix):
-                return
-            yield key, cursor.value()
-            cursor.next()
+        found: Iterator[tuple[bytes, bytes]] = self._rocks.items(from_key=prefix)  # type: ignore[assignment]  # raw
+        return itertools.takewhile(lambda one: one[0].startswith(prefix), found)
 
     def close(self) -> None:
         self._rocks.close()

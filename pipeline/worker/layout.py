@@ -85,6 +85,12 @@ def identity_of(key: bytes) -> Identity:
     return Identity(mode == "1", event_name, identifier)
 
 
+def ledger_names(packed: bytes) -> tuple[bool, str]:
+    """(livemode, event name) of what stands behind the identifier in a ledger key."""
+    event_name, _, mode = packed.decode().partition("\0")
+    return mode == "1", event_name
+
+
 def tally_prefix(livemode: bool, event_name: str, customer: str | None) -> bytes:
     """What all keys of an event name's tallies begin with, or of one customer's among them."""
     prefix = TALLY + (b"1" if livemode else b"0") + event_name.encode() + b"\0"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from pipeline.codec.records import Codec
@@ -10,7 +9,7 @@ from pipeline.domain.events import Disposition
 from pipeline.errors import UndecodableRecord
 from pipeline.replay.audit_decisions import kept_decisions
 from pipeline.replay.audit_findings import DIFFERENCES_TOLD_MAX, Difference, Kind
-from pipeline.replay.audit_reading import Bounds, PartitionReader
+from pipeline.replay.audit_reading import Bounds, Client, PartitionReader
 
 
 class StandingDispositions:
@@ -26,20 +25,17 @@ class StandingDispositions:
         self._position = 0
         self._fresh: dict[int, Disposition] = {}
 
-    def read(self, config: Mapping[str, Any], topic: str, bounds: Bounds) -> None:
+    def read(self, client: Client, topic: str, bounds: Bounds) -> None:
         """Take in the records of the topic up to the end that have not been read yet."""
         start = max(self._position, bounds.first)
         if start >= bounds.end:
             return
-        reader = PartitionReader(config, topic, self._partition, start)
-        try:
-            for messages in reader.pieces(bounds.end):
-                for message in messages:
-                    self.take(message)
-            self.settle()
-            self._position = bounds.end
-        finally:
-            reader.close()
+        reader = PartitionReader(client, topic, self._partition, start)
+        for messages in reader.pieces(bounds.end):
+            for message in messages:
+                self.take(message)
+        self.settle()
+        self._position = bounds.end
 
     def take(self, message: Any) -> None:
         """The next record."""

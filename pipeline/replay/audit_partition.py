@@ -23,13 +23,10 @@ from pipeline.replay.audit_findings import Compared, Difference, PartitionFindin
 from pipeline.replay.audit_fold import AuditFold
 from pipeline.replay.audit_holes import JournalHoles
 from pipeline.replay.audit_kept import Expected, Part, differing_parts
-from pipeline.replay.audit_reading import Bounds, PartitionReader, bounds_of
+from pipeline.replay.audit_reading import Bounds, Client, PartitionReader, bounds_of
 from pipeline.replay.audit_shards import Shards, compare_rows, day_of, kept_shards
 from pipeline.replay.audit_state import StateImage, compare_state
 from pipeline.replay.audit_topic import StandingShards
-
-STATES_SHARE = 50
-"""A standing audit looks into worker states again after so many times as long as that took: it reads all of them."""
 
 Images = Callable[[int], contextlib.AbstractContextManager[Any]]
 """The worker's states of a partition that can be reached."""
@@ -51,7 +48,9 @@ class PartitionAudit:
     dispositions_kept_ms: int
     """For how long their topic keeps them, by its configuration; -1: for ever."""
     images: Images | None
+    """None: worker states are left out this time."""
     clickhouse: Server | None
+    """None: the tables are left out this time."""
     tabled: Tabled
     """What ClickHouse said of this partition."""
 
@@ -63,36 +62,36 @@ class PartitionAudit:
 def audit_partition(audit: PartitionAudit) -> PartitionFindings:
     """Raises Refusal when the journal cannot be folded from its start, Unavailable when something is away."""
     gc.disable()  # millions of objects, no cycles
-    with contextlib.closing(PartitionRun(audit)) as run:
-        return run.findings(audit)
+    with contextlib.closing(Client(audit.kafka)) as client:
+        return PartitionRun(audit, client).findings(audit)
 
 
 class PartitionRun:
     """One partition's audit, once or round after round.
 
     The fold only moves forward, and on its way it meets what is to compare; what was read of the topic is kept. So a
-    later round costs what has come since.
+    later round costs what has come since. What is left out of a round stands as it was found when it was looked at.
     """
 
-    def __init__(self, audit: PartitionAudit) -> None:
+    def __init__(self, audit: PartitionAudit, client: Client) -> None:
         codec = audit.codec()
         self.audit = audit
         self.fold = AuditFold(audit.journal, codec)
         self.found = PartitionFindings(audit.number)
-        self.reader = PartitionReader(audit.kafka, audit.topics.journal, audit.number)
+        self.client = client
+        self.reader = PartitionReader(client, audit.topics.journal, audit.number)
         self.images: list[StateImage] = []
         self.rows = kept_shards(audit.number)
         self.decided = kept_decisions()
-        self._look_at_states_s = 0.0
-        """When worker states are looked into again."""
-        self._states_took_s = 0.0
+        self.states: dict[str, Compared] = {}
+        """By where they are."""
+        self.states_took_s = 0.0
+        """For how long worker states were looked into the last time."""
+        self.tables: list[Compared] = []
         self.journal_end = 0
         self.standing = StandingShards(f"topic {audit.topics.summaries}", audit.number, codec)
         self.decisions = StandingDispositions(f"topic {audit.topics.dispositions}", audit.number, codec)
         self.journal = JournalHoles(audit.topics.journal, audit.number)
-
-    def close(self) -> None:
-        self.reader.close()
 
     def findings(self, audit: PartitionAudit) -> PartitionFindings:
         """Compare everything as of the audit's cursor, which is not below that of the round before."""
@@ -100,26 +99,28 @@ class PartitionRun:
         self.audit = audit
         self.found = PartitionFindings(audit.number, cursor=audit.cursor)
         self.fold.forget_versions()
-        if audit.images is None or time.monotonic() < self._look_at_states_s:
+        self.images = []
+        if audit.images is None:
             self._compare()
             return self.found
-        self._states_took_s = 0.0
+        self.states_took_s = 0.0
         with contextlib.ExitStack() as opened:
             with self._looking_at_states():
                 images = opened.enter_context(audit.images(audit.number))
+            there = {one.where for one in images}
+            self.states = {where: side for where, side in self.states.items() if where in there}
             # Asked for only now: a store that runs on may stand behind what was the end when the audit began.
             self.journal_end = self._end_of_journal()
             reached = [one for one in self._within(images) if one.cursor >= self.fold.next_offset]
             self.images = sorted(reached, key=lambda one: one.cursor)
             self._compare()
-        self._look_at_states_s = time.monotonic() + STATES_SHARE * self._states_took_s
         return self.found
 
     @contextlib.contextmanager
     def _looking_at_states(self) -> Iterator[None]:
         began_s = time.monotonic()
         yield
-        self._states_took_s += time.monotonic() - began_s
+        self.states_took_s += time.monotonic() - began_s
 
     def _within(self, images: list[StateImage]) -> Iterator[StateImage]:
         """Those that the journal reaches; of the others it has lost what they stand on."""
@@ -131,12 +132,12 @@ class PartitionRun:
             ends = () if image.fault else (("the journal's end", str(image.cursor), str(self.journal_end)),)
             what = image.fault or "it has folded records that the journal has lost"
             side.differ(Difference(image.where, self.audit.number, "broken", what, ends))
-            self.found.compared.append(side)
+            self.states[image.where] = side
 
     def _compare(self) -> None:
         audit, found = self.audit, self.found
-        self.standing.read(audit.kafka, audit.topics.summaries, audit.summaries_end)
-        self.decisions.read(audit.kafka, audit.topics.dispositions, audit.dispositions)
+        self.standing.read(self.client, audit.topics.summaries, audit.summaries_end)
+        self.decisions.read(self.client, audit.topics.dispositions, audit.dispositions)
         self.fold_to(audit.cursor)
         rows, decided = self.fold.settled()
         self.rows.put(rows)
@@ -149,10 +150,13 @@ class PartitionRun:
         self.fold_past(max(map(_newest, sides)))
         found.compared += [self._compare_topic(expected, days), self._compare_dispositions(decisions, buckets)]
         if audit.clickhouse is not None:
-            found.compared.append(self._compare_tables(audit.clickhouse, expected))
-            found.compared.append(self._compare_decisions(audit.clickhouse, decisions))
+            self.tables = [
+                self._compare_tables(audit.clickhouse, expected),
+                self._compare_decisions(audit.clickhouse, decisions),
+            ]
         if self.images:
             self.fold_to(self.images[-1].cursor)
+        found.compared = [*self.states.values(), *found.compared, *self.tables]
         found.compared.append(self._compare_books())
         found.digest = self.rows.digest()
         found.compared.append(self.journal.compared(audit.kafka, self.fold))
@@ -165,7 +169,7 @@ class PartitionRun:
             image = self.images.pop(0)
             self._fold_to(image.cursor)
             with self._looking_at_states():
-                self.found.compared.append(compare_state(image, self.fold, self.audit.topic_id))
+                self.states[image.where] = compare_state(image, self.fold, self.audit.topic_id)
         self._fold_to(offset)
 
     def _fold_to(self, offset: int) -> None:

@@ -44,15 +44,11 @@ def _offsets(config: Mapping[str, Any], topic: str, partitions: int, spec: Offse
     return patiently(ask)
 
 
-class PartitionReader:
-    """The committed records of one partition from ``start`` on, read in steps. Belongs to no consumer group."""
+class Client:
+    """A connection on which partitions are read one after the other. Belongs to no consumer group."""
 
-    def __init__(self, config: Mapping[str, Any], topic: str, partition: int, start: int = 0) -> None:
-        self.place = f"{topic}-{partition}"
-        self.position = start
-        """Every record below was handed out, or is nobody's: a transaction marker, an aborted record."""
-        self._waiting: list[Any] = []
-        self._reached = start
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._reads: tuple[str, int] | None = None
         self._consumer = Consumer(
             {
                 **config,
@@ -65,7 +61,34 @@ class PartitionReader:
                 "queued.max.messages.kbytes": 65_536,
             }
         )
-        self._consumer.assign([TopicPartition(topic, partition, start)])
+
+    def messages(self, topic: str, partition: int, start: int) -> list[Any]:
+        """Some messages: the next ones, or from ``start`` on when another partition was read last."""
+        if self._reads != (topic, partition):
+            self._consumer.assign([TopicPartition(topic, partition, start)])
+            self._reads = topic, partition
+        return self._consumer.consume(CHUNK_RECORDS, POLL_S)
+
+    def rest(self) -> None:
+        """Fetch nothing until somebody reads again."""
+        self._consumer.unassign()
+        self._reads = None
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+class PartitionReader:
+    """The committed records of one partition from ``start`` on, read in steps."""
+
+    def __init__(self, client: Client, topic: str, partition: int, start: int = 0) -> None:
+        self._topic, self._partition = topic, partition
+        self.place = f"{topic}-{partition}"
+        self.position = start
+        """Every record below was handed out, or is nobody's: a transaction marker, an aborted record."""
+        self._waiting: list[Any] = []
+        self._reached = start
+        self._client = client
 
     def pieces(self, end: int) -> Iterator[list[Any]]:
         """The messages below ``end`` that have not been handed out yet, some at a time; returns when all of them were.
@@ -97,7 +120,7 @@ class PartitionReader:
     def _fetch(self) -> bool:
         """Whether something came."""
         came = False
-        for message in self._consumer.consume(CHUNK_RECORDS, POLL_S):
+        for message in self._client.messages(self._topic, self._partition, self._reached):
             error = message.error()
             if error is None:
                 self._waiting.append(message)
@@ -113,6 +136,3 @@ class PartitionReader:
                 raise Unavailable(f"Kafka: {error.str()}")
             came |= error is None
         return came
-
-    def close(self) -> None:
-        self._consumer.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from pipeline.codec import digests
@@ -10,7 +9,7 @@ from pipeline.codec.records import Codec
 from pipeline.codec.shard_columns import PackedShard, decode_shards
 from pipeline.errors import UndecodableRecord
 from pipeline.replay.audit_findings import DIFFERENCES_TOLD_MAX, Difference, differing, shown_key
-from pipeline.replay.audit_reading import PartitionReader
+from pipeline.replay.audit_reading import Client, PartitionReader
 from pipeline.replay.audit_shards import kept_shards
 
 
@@ -32,17 +31,14 @@ class StandingShards:
         self._partition = partition
         self._codec = codec
 
-    def read(self, config: Mapping[str, Any], topic: str, end: int) -> None:
+    def read(self, client: Client, topic: str, end: int) -> None:
         """Take in the records of the topic up to ``end`` that have not been read yet."""
         if end <= self._position:
             return
-        reader = PartitionReader(config, topic, self._partition, self._position)
-        try:
-            for messages in reader.pieces(end):
-                self.take(messages)
-            self._position = end
-        finally:
-            reader.close()
+        reader = PartitionReader(client, topic, self._partition, self._position)
+        for messages in reader.pieces(end):
+            self.take(messages)
+        self._position = end
 
     def take(self, messages: list[Any]) -> None:
         """Some more records, in their order."""

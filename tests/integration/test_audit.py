@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +14,13 @@ from confluent_kafka.admin import AdminClient
 
 from pipeline.clickhouse.connection import Server, connect
 from pipeline.clickhouse.tables import derived
+from pipeline.codec.records import Codec
+from pipeline.domain.limits import FoldRules
+from pipeline.replay.audit import AuditSources, journal_of
+from pipeline.replay.audit_standing import StandingAudit
+from pipeline.worker import layout
+from pipeline.worker.inspection import inspected
+from pipeline.worker.store import Store
 from tests.audits import Audited, auditing, settle_some
 from tests.conftest import Stack
 from tests.traffic import sending
@@ -85,6 +95,62 @@ def test_what_cannot_be_audited_is_refused(settled: Audited) -> None:
     done = settled.run("--partition", "0", METERLINE_CANCEL_WINDOW="3h")
     assert done.returncode == 1
     assert "the fold's version" in done.stdout
+
+
+def test_what_is_left_out_of_a_round_stands_as_it_was_found(settled: Audited) -> None:
+    """Stores and tables take turns. Until they are looked at again, what was wrong there is told in every round."""
+    table = derived("summary_shards")
+    path = next(path for path in sorted(settled.home.glob("worker/partition-*")) if meta_of(path))
+    meta = meta_of(path)
+    wrong_meta = json.dumps(json.loads(meta) | {"digest": "0" * 32}).encode()
+
+    def change(by: str, written: bytes) -> None:
+        with connect(Server(settled.stack.clickhouse, settled.deployment.namespace)) as client:
+            one = f"(SELECT * FROM {table} FINAL WHERE count > 0 ORDER BY version, shard LIMIT 1)"
+            more = f"reinterpret(reinterpret(sum, 'Int256') {by} 1, 'Decimal(76, 12)') AS sum"
+            client.command(f"INSERT INTO {table} SELECT * REPLACE ({more}) FROM {one}")
+        store = Store(path)
+        store.write({layout.META: written})
+        store.flush()
+        store.close()
+
+    with standing(settled, share=0.0) as early, standing(settled, share=1.0) as watchful:
+        assert wrong_places(early) == wrong_places(watchful) == set()
+        change("+", wrong_meta)
+        assert wrong_places(early) == set(), "it never looks again"
+        until(lambda: wrong_places(watchful) == {"store", "ClickHouse"}, "both are seen")
+        with standing(settled, share=0.0) as late:
+            assert wrong_places(late) == {"store", "ClickHouse"}
+            change("-", meta)
+            assert wrong_places(late) == {"store", "ClickHouse"}, "as it was found"
+        until(lambda: wrong_places(watchful) == set(), "it is seen that both were mended")
+
+
+def meta_of(path: Path) -> bytes:
+    store = Store(path)
+    meta = store.get(layout.META)
+    store.close()
+    return meta or b""
+
+
+@contextlib.contextmanager
+def standing(audited: Audited, share: float) -> Iterator[StandingAudit]:
+    """In this process."""
+    stack, deployment = audited.stack, audited.deployment
+    sources = AuditSources(
+        kafka={"bootstrap.servers": stack.kafka, "log_level": 0},
+        topics=deployment.topics,
+        rules=FoldRules(cancel_window_ms=1_500),
+        codec=Codec,
+        clickhouse=Server(stack.clickhouse, deployment.namespace),
+        images=functools.partial(inspected, (audited.home,), "", 1),
+    )
+    with contextlib.closing(StandingAudit(sources, range(deployment.partitions), journal_of(sources), share)) as found:
+        yield found
+
+
+def wrong_places(audit: StandingAudit) -> set[str]:
+    return {one.where.partition(" ")[0] for found in audit.round() for one in found.differences}
 
 
 def test_a_standing_audit_sees_what_goes_wrong_and_that_it_was_mended(audited: Audited) -> None:

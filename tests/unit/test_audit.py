@@ -19,6 +19,7 @@ from pipeline.replay.audit_findings import Compared, Difference, PartitionFindin
 from pipeline.replay.audit_fold import AuditFold
 from pipeline.replay.audit_kept import Expected, differing_parts
 from pipeline.replay.audit_shards import Shards, compare_rows, kept_shards
+from pipeline.replay.audit_standing import Share
 
 NOW_MS = 1_772_323_200_000
 CODEC = Codec()
@@ -224,3 +225,20 @@ def test_cells_that_begin_like_a_formula_are_text() -> None:
     for cell in ("=1", "+1", "-1", "@x", "\tx", "\rx"):
         assert harmless(cell) == f"'{cell}"
     assert harmless("a=1") == "a=1"
+
+
+def test_a_share_of_the_time_is_spent_and_no_more() -> None:
+    now = [100.0]
+    share = Share(0.02, lambda: now[0])
+    assert not share.is_left(), "nothing has passed yet"
+    now[0] += 100
+    assert share.is_left()
+    share.spend(3)
+    now[0] += 50
+    assert not share.is_left(), "a second was saved, three were spent, one has come since"
+    now[0] += 51
+    assert share.is_left()
+    now[0] += 10_000
+    assert share.is_left()
+    share.spend(1.5)
+    assert not share.is_left(), "no more than a second is saved"

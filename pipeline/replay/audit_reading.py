@@ -14,7 +14,7 @@ from pipeline.errors import Refusal, Unavailable
 from pipeline.kafka.asking import admin_client, answer_of, known_offset, patiently
 
 CHUNK_RECORDS = 5_000
-POLL_S = 0.2
+POLL_S = 0.05
 PATIENCE_S = 60.0
 TIMEOUT_S = 20.0
 

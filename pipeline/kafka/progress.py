@@ -1,4 +1,4 @@
-"""How far one member of a consumer group has come with the partitions that are its own."""
+"""How far the members of a consumer group on one machine have come with the partitions that are their own."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ TIMEOUT_S = 5.0
 
 
 class Progress(NamedTuple):
-    """Of one member, in records, all its partitions together."""
+    """Of the members on one machine, in records, all their partitions together."""
 
     partitions: tuple[str, ...]
-    """Its partitions, ``topic:number``, in order."""
+    """Their partitions, ``topic:number``, in order."""
     done: int
     """The sum of their committed offsets."""
     behind: int
@@ -28,17 +28,16 @@ class Progress(NamedTuple):
 
 
 def own_progress(config: Mapping[str, Any], group: str) -> Progress | None:
-    """The progress of the member that runs at this network address; None while it is no settled member of the group.
+    """The progress of the members that run on this machine; None while there is no settled one in the group.
 
     Raises Unavailable when Kafka does not answer.
     """
-    address = _own_address(config["bootstrap.servers"])
     client = admin_client(config)
     try:
         found = client.describe_consumer_groups([group], request_timeout=TIMEOUT_S)[group].result(2 * TIMEOUT_S)
         if found.state != ConsumerGroupState.STABLE:
             return None
-        mine = [member for member in found.members if member.host.lstrip("/") == address]
+        mine = [member for member in found.members if member.client_id == own_client_id()]
         if not mine:
             return None
         places = sorted(
@@ -59,13 +58,9 @@ def own_progress(config: Mapping[str, Any], group: str) -> Progress | None:
     )
 
 
-def _own_address(servers: str) -> str:
-    """The address from which this machine reaches the brokers, as they see it where nothing translates addresses."""
-    host, _, port = servers.split(",", maxsplit=1)[0].rpartition(":")
-    try:
-        (kind, *_, target), *_ = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)
-        with socket.socket(kind, socket.SOCK_DGRAM) as probe:
-            probe.connect(target)  # sends nothing: a datagram socket only looks up its route
-            return str(probe.getsockname()[0])
-    except OSError as error:
-        raise Unavailable(f"Kafka at {servers} cannot be found: {error.strerror}") from error
+def own_client_id() -> str:
+    """The client's name of a member, by which it is found on its own machine or in its own container.
+
+    Not the network address: brokers see another one where addresses are translated on the way to them.
+    """
+    return f"meterline-{socket.gethostname()}"

@@ -21,6 +21,7 @@ from pipeline.clickhouse.inserting import Inserter
 from pipeline.codec.records import Codec
 from pipeline.kafka.offsets import committed
 from pipeline.kafka.producer import Publisher
+from pipeline.kafka.progress import own_client_id
 from pipeline.kafka.reading import partitions_of
 from pipeline.kafka.topics import Topics
 from pipeline.sink.catalog import CatalogTabulator
@@ -103,6 +104,7 @@ class Sink:
         app = stream_app(
             self.settings.group,
             self.settings.kafka,
+            client_id=own_client_id(),
             session_timeout_ms=self.settings.session_timeout_ms,
             instance=self.settings.instance,
             batch_records=BATCH_RECORDS,

@@ -67,6 +67,7 @@ def stream_app(
     group: str,
     kafka: Mapping[str, str],
     *,
+    client_id: str,
     session_timeout_ms: int,
     batch_records: int,
     work_dir: Path,
@@ -74,8 +75,9 @@ def stream_app(
 ) -> BatchApp:
     """A Faust app in consumer group ``group``.
 
-    ``kafka`` is a librdkafka configuration (``Settings.librdkafka``); ``batch_records`` bounds a batch; ``instance``
-    keeps the partitions of a member that leaves and comes back under its name within its session.
+    ``kafka`` is a librdkafka configuration (``Settings.librdkafka``); ``client_id`` is what brokers call the member;
+    ``batch_records`` bounds a batch; ``instance`` keeps the partitions of a member that leaves and comes back under its
+    name within its session.
     """
     work_dir.mkdir(parents=True, exist_ok=True)
     asyncio.set_event_loop(asyncio.new_event_loop())  # one loop for everything Faust makes from here on
@@ -83,6 +85,7 @@ def stream_app(
         group,
         broker=[URL(f"kafka://{server}") for server in kafka["bootstrap.servers"].split(",")],
         broker_credentials=_credentials(kafka),
+        broker_client_id=client_id,
         key_serializer="raw",
         value_serializer="raw",
         store="memory://",

@@ -20,6 +20,7 @@ from pipeline.codec.columns import decode_events
 from pipeline.codec.records import Codec
 from pipeline.domain.limits import FoldRules
 from pipeline.kafka.producer import Publisher
+from pipeline.kafka.progress import own_client_id
 from pipeline.kafka.topics import DEAD_LETTER_BYTES_MAX, Topics
 from pipeline.stream.app import BatchApp, Fate, journal_topic, run_app, stream_app
 from pipeline.stream.ending import agent_of, or_end_process, task_of
@@ -102,6 +103,7 @@ class Worker:
         app = stream_app(
             self.topics.worker_group,
             self.settings.kafka,
+            client_id=own_client_id(),
             session_timeout_ms=self.settings.session_timeout_ms,
             instance=self.settings.instance,
             batch_records=BATCH_RECORDS,

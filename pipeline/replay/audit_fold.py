@@ -65,17 +65,17 @@ class AuditFold:
 
     def fold_all(self, messages: Sequence[Any]) -> None:
         """The next records of the journal."""
-        clocks_ms = list(
-            itertools.accumulate([one.timestamp()[1] for one in messages], max, initial=self.state.clock_ms)
-        )[1:]
+        appended_ms = [message.timestamp()[1] for message in messages]
+        clocks_ms = list(itertools.accumulate(appended_ms, max, initial=self.state.clock_ms))[1:]
         if self._keeping or not messages or not self._nothing_expires(clocks_ms):
             for message in messages:
                 self.fold(message)
             return
         values = [message.value() for message in messages]
-        for message, value in zip(messages, values, strict=True):
-            self._enter(message.offset(), value)
-        self._fold_plain(messages, clocks_ms, plain_events(values, clocks_ms, self._prefixes, self.journal))
+        offsets = [message.offset() for message in messages]
+        self._enter_all(offsets, values)
+        events = plain_events(values, clocks_ms, self._prefixes, self.journal)
+        self._fold_plain(messages, offsets, appended_ms, clocks_ms, events)
 
     def _nothing_expires(self, clocks_ms: Sequence[int]) -> bool:
         """Whether no cancellation that waits, or begins to, can wait for too long before the last of these clocks."""
@@ -83,15 +83,34 @@ class AuditFold:
         first_ms = clocks_ms[0] if oldest_ms is None else min(oldest_ms, clocks_ms[0])
         return clocks_ms[-1] - first_ms <= self.journal.rules.cancellation_window_ms
 
-    def _fold_plain(self, messages: Sequence[Any], clocks_ms: Sequence[int], events: PlainEvents) -> None:
+    def _fold_plain(
+        self,
+        messages: Sequence[Any],
+        offsets: Sequence[int],
+        appended_ms: Sequence[int],
+        clocks_ms: Sequence[int],
+        events: PlainEvents,
+    ) -> None:
         """The hot loop: once for every record of the journal."""
         buffer, counted = events.buffer, 0
         value_counted = value_read = 0
         state, series_of, units_of = self.state, self._series, int.from_bytes
         touch = state.touched.add
-        for message, clock_ms, plain, start, names, units, moment, tail, end, timestamp_ms in zip(
-            messages, clocks_ms, *events[1:], strict=True
-        ):
+        rows = zip(messages, offsets, appended_ms, clocks_ms, *events[1:], strict=True)
+        for (
+            message,
+            offset,
+            appended_at_ms,
+            clock_ms,
+            plain,
+            start,
+            names,
+            units,
+            moment,
+            tail,
+            end,
+            timestamp_ms,
+        ) in rows:
             if plain:
                 shared = buffer[names:units] + buffer[tail:end]
                 series = series_of.get(shared)
@@ -101,9 +120,7 @@ class AuditFold:
                 if series is not None and identifier not in series.ledger:
                     value = units_of(buffer[units + 1 : moment], "big", signed=True)
                     value_read += value
-                    fact: Fact = (
-                        timestamp_ms, message.timestamp()[1], message.offset(), value, clock_ms, identifier, series,
-                    )  # fmt: skip
+                    fact: Fact = (timestamp_ms, appended_at_ms, offset, value, clock_ms, identifier, series)
                     series.ledger[identifier] = fact
                     window_start_ms = timestamp_ms - timestamp_ms % MINUTE_MS
                     cell = series.cells.get(window_start_ms) or state.cell_of(series, window_start_ms)
@@ -131,6 +148,16 @@ class AuditFold:
         """The next record of the journal, by the specification."""
         self._enter(message.offset(), message.value())
         self._fold(message)
+
+    def _enter_all(self, offsets: Sequence[int], values: Sequence[bytes | None]) -> None:
+        """Write down that there are these records."""
+        if offsets[0] == len(self.checksums) == self.next_offset and offsets[-1] - offsets[0] == len(offsets) - 1:
+            self.next_offset += len(offsets)
+            self.records += len(offsets)
+            self.checksums.extend([zlib.crc32(value or b"") for value in values])
+            return
+        for offset, value in zip(offsets, values, strict=True):
+            self._enter(offset, value)
 
     def _enter(self, offset: int, value: bytes | None) -> None:
         """Write down that there is a record."""

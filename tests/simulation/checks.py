@@ -185,9 +185,9 @@ class Checks:
                 if (partition, number) in self.adjustments:
                     self._routed(partition, number)
 
-    def forget_commits(self) -> None:
-        """The group's offsets are gone; what was checked stays checked."""
-        self._committed.clear()
+    def forget_commits(self, group: str) -> None:
+        """Its offsets are gone; what was checked stays checked."""
+        self._committed = {key: offset for key, offset in self._committed.items() if key[0] != group}
 
     def _routed(self, partition: int, offset: int) -> None:
         adjustment = self.adjustments[partition, offset]

@@ -163,6 +163,7 @@ class SimGround:
                 if self._world.group(group).members:
                     raise Refusal(f"somebody is in {group}")
                 self._world.groups.pop(group)
+                self._world.checks.forget_commits(group)
             self._world.broker.deleted |= set(topics)
 
     def drop_tables(self, generation: Generation, *, log: bool) -> None:

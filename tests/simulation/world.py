@@ -418,11 +418,11 @@ class World:
         """Kafka forgets the offsets of a group that has been empty for long: everybody was away."""
         for machine in (*self.machines.values(), *self.crew.values()):
             machine.kill(None if machine.name in self.crew else self.chance.of("lose commits").choice((0.1, 0.5)))
-        for group in self.groups.values():
+        for name, group in self.groups.items():
             group.members.clear()
             group.committed.clear()
             group.noted.clear()
-        self.checks.forget_commits()
+            self.checks.forget_commits(name)
 
     def _do_damage_snapshot(self) -> None:
         for store in self.snapshots.values():

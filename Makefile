@@ -1,6 +1,6 @@
 # Needs python3.11 or newer, java 17 or newer and maven; everything else comes into .venv at the locked versions.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-containers compose-test simulate chaos fuzz faults lint format bench bench-long up stop clean lock
+.PHONY: help install demo test test-containers compose-test simulate chaos soak fuzz faults lint format bench bench-long up stop clean lock
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -46,6 +46,9 @@ simulate: $(INSTALLED)  ## SEEDS=10000 worlds in which everything fails, in virt
 
 chaos: $(INSTALLED)  ## real processes killed for MINUTES=10 under load, every digit compared; the report in chaos-report
 	@$(BIN)/python -m tests.chaos --minutes $(MINUTES)
+
+soak: $(INSTALLED)  ## MINUTES=60 of steady usage: whether memory stays flat; the report in soak-report
+	@$(BIN)/python -m tests.soak --minutes $(if $(filter command line environment,$(origin MINUTES)),$(MINUTES),60)
 
 fuzz: $(INSTALLED)  ## hostile bytes for every decoder and parser, for MINUTES=10 in all
 	@$(BIN)/python -m tests.fuzzing --minutes $(MINUTES)

@@ -140,7 +140,7 @@ def running(
         found = re.search(r"listening on http://127\.0\.0\.1:(\d+)", process.checked_log())
         assert found, process.checked_log()
         port = int(found[1])
-        yield Gateway(process, port, key, _token(port, key))
+        yield Gateway(process, port, key, session_token(port, key))
 
 
 def meter_id(*, livemode: bool) -> str:
@@ -172,7 +172,7 @@ def _key_and_meter(deployment: Deployment, event_name: str, *, livemode: bool) -
     return key
 
 
-def _token(port: int, key: str) -> str:
+def session_token(port: int, key: str) -> str:
     """A session's token; waits until the gateway knows the key."""
     url = f"http://127.0.0.1:{port}/v2/billing/meter_event_session"
     deadline = time.monotonic() + 30

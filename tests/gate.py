@@ -29,10 +29,11 @@ ASKED_MAX = 10_000
 class Gate:
     """Listens on a port of its own and passes on to ``url``."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, slow_s: float = SLOW_S) -> None:
         parts = urlsplit(url)
         self._target = (parts.hostname, parts.port)
         self._door = Door.OPEN
+        self._slow_s = slow_s
         self._changed = threading.Condition()
         self._open: set[socket.socket] = set()
         self._connections: list[threading.Thread] = []
@@ -111,7 +112,7 @@ class Gate:
                     source.sendall(HTTP_ERROR)
                     break
                 if self._door is Door.SLOW:
-                    time.sleep(SLOW_S)
+                    time.sleep(self._slow_s)
                 if not answering and len(self.asked) < ASKED_MAX:
                     self.asked.append(piece[:4096])
                 target.sendall(piece)

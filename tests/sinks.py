@@ -26,8 +26,11 @@ PATIENCE_S = 180.0
 class SinkProcess:
     """One ``meterline sink``."""
 
-    def __init__(self, home: Path, kafka: str, clickhouse: str, namespace: str, **environ: str) -> None:
-        """``environ``: settings by the second part of their variable, as ``EVENT_LOG="off"``."""
+    def __init__(self, home: Path, kafka: str, clickhouse: str, namespace: str, code: str = "", **environ: str) -> None:
+        """``environ``: settings by the second part of their variable, as ``EVENT_LOG="off"``.
+
+        ``code``: a directory with another state of the repository, whose code it runs.
+        """
         self._log = home / "sink.log"
         mine = {name: text for name, text in os.environ.items() if not name.startswith("METERLINE_")} | {
             "METERLINE_HOME": str(home / "no-laptop-stack"),
@@ -38,6 +41,7 @@ class SinkProcess:
             "METERLINE_SESSION_TIMEOUT": "6s",
             "METERLINE_SINK_EVERY": "50ms",
             **{f"METERLINE_{name}": text for name, text in environ.items()},
+            **({"PYTHONPATH": code} if code else {}),
         }
         with self._log.open("ab") as file:
             self.run = subprocess.Popen(

@@ -166,9 +166,14 @@ class Deployment:
             for worker in self._started:
                 print(f"--- the end of {worker.name}'s log:\n{worker.log[-4000:]}")
 
-    def worker(self, name: str, **environ: str) -> WorkerProcess:
-        """Start a worker. One of the same name finds the state that the one before left behind."""
+    def worker(self, name: str, code: str = "", **environ: str) -> WorkerProcess:
+        """Start a worker. One of the same name finds the state that the one before left behind.
+
+        ``code``: a directory with another state of the repository, whose code it runs.
+        """
         more = {f"METERLINE_{setting}": text for setting, text in environ.items()}
+        if code:
+            more["PYTHONPATH"] = code
         worker = WorkerProcess(name, self.home / name, self.environ | more, self.home / f"{name}.log")
         self._started = [*(one for one in self._started if one.name != name), worker]
         return worker

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from clickhouse_connect.driver.client import Client
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
 
 from pipeline.clickhouse.connection import Server, connect
 from pipeline.clickhouse.migrations import known_migrations, migrate
@@ -50,6 +51,12 @@ class Stand:
 
     def await_rows(self, more_than: int) -> None:
         until(lambda: self.logged() > more_than, "rows are there")
+
+    def members(self) -> set[str]:
+        """Of the sinks' group, as Kafka calls them: who leaves and comes back is another one."""
+        group = self.topics.sink_group
+        asked = AdminClient({"bootstrap.servers": self.stack.kafka, "log_level": 0})
+        return {one.member_id for one in asked.describe_consumer_groups([group])[group].result(30).members}
 
     def settle(self, *topics: str) -> None:
         """Wait until the worker and the sink have done everything."""
@@ -142,6 +149,29 @@ def test_clickhouse_away_for_a_while(stand: Stand) -> None:
             stand.assert_tables_say_what_the_topics_say()
         assert sink.alive()
         assert sink.log.count("is not taken") >= 1, sink.log
+        sink.stop()
+
+
+def test_d2_inserts_that_take_longer_than_a_session(stand: Stand) -> None:
+    """The sink goes on at ClickHouse's pace: it stays the member that it is and holds no more than it may."""
+    with Gate(stand.stack.clickhouse, slow_s=3.5) as gate:
+        sink = stand.sink(gate.url, SINK_ROWS="50", SESSION_TIMEOUT="3s")
+        stand.traffic.send_each()
+        stand.settle()
+        member, memory = stand.members(), sink.resident_mb()
+        assert len(member) == 1
+        gate.set(Door.SLOW)
+        for _ in range(10):
+            stand.traffic.send(100)
+        stand.deployment.settle()
+        for _ in range(2):
+            stand.await_rows(more_than=stand.logged())
+        assert stand.group.behind(stand.topics.journal) > 0
+        assert stand.members() == member
+        assert sink.resident_mb() < memory + 100
+        gate.set(Door.OPEN)
+        stand.assert_tables_say_what_the_topics_say()
+        assert stand.members() == member
         sink.stop()
 
 

@@ -23,7 +23,6 @@ from pipeline.kafka.reading import Record, read
 from pipeline.kafka.topics import Topics
 from pipeline.worker.dead_letters import bury
 from pipeline.worker.partition import Partition
-from pipeline.worker.publishing import PUBLISH_TIMEOUT_S
 
 Place = tuple[str, int]
 """(topic, partition)"""
@@ -69,7 +68,8 @@ class Acts:
     def take_over(self, partition: Partition, committed: int) -> None:
         """Do what is left of the records that are folded already, and let the partition go on from there.
 
-        ``committed``: our group's offset, below which its workers have done it if there never was another generation.
+        It is done when the outlet is flushed. ``committed``: our group's offset, below which its workers have done it
+        if there never was another generation.
         """
         if not self._acting:
             partition.acts_from = None
@@ -94,7 +94,6 @@ class Acts:
                 elif content.identifier is not None and is_stray(journal, content):
                     assert record.value is not None
                     self._outlet.publish(self._topics.journal, content.identifier.encode(), record.value)
-        self._outlet.flush(PUBLISH_TIMEOUT_S)
 
     # What it asks of Kafka.
 

@@ -60,7 +60,9 @@ class WorkerCore:
         stores: Stores,
         on_open: Callable[[Partition, int], None] = lambda partition, committed: None,
     ) -> None:
-        """``on_open`` is told of every partition that was opened, with the group's offset."""
+        """``on_open`` is told of every partition that was opened, with the group's offset. What it publishes then is
+        with the brokers before the partition goes on.
+        """
         self.limits = limits
         self.codec = codec
         self.topics = topics
@@ -242,6 +244,7 @@ class WorkerCore:
         if partition is None:
             opened = await when_answered(lambda: self.opening.open(number, committed))
             await asyncio.to_thread(self.on_open, opened, committed)
+            await asyncio.to_thread(self.outlet.flush, PUBLISH_TIMEOUT_S)
             self.partitions[number] = opened
         else:
             partition.silent_below = max(partition.silent_below, committed)

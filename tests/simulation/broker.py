@@ -214,6 +214,7 @@ class SimOutlet:
         self._error = PublishFailed("Kafka did not take a record")
         for waiter in self._waiters:
             waiter.set_exception(self._error)
+            waiter.exception()  # seen: who waits may be dead
         self._waiters.clear()
 
     def flush(self, timeout_s: float) -> Any:

@@ -237,5 +237,6 @@ def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | Non
         return
     if error is not None:
         future.set_exception(error)
+        future.exception()  # seen: whoever dies before it hears of it is no bug
     else:
         future.set_result(result)

@@ -77,6 +77,8 @@ class Ledger:
         self.past: defaultdict[tuple[bool, str, str], list[Past]] = defaultdict(list)
         self.waiting: defaultdict[tuple[bool, str, str], list[Waiter]] = defaultdict(list)
         self.ranges: dict[str, int] = {}
+        self._asked: dict[str, Cancellation] = {}
+        """The last range of each identifier."""
         self.counting: defaultdict[Key, list[Past]] = defaultdict(list)
         self.shards: defaultdict[Key, dict[int, Shard]] = defaultdict(dict)
         """By version: the shard as it stood from that offset on."""
@@ -235,8 +237,8 @@ class Ledger:
         ]
         decide("cancelled", None, len(taken))
         self.ranges[adjustment_id] = self.clock_ms
-        if applied_ms is not None:
-            assert not taken, "a second copy of a range took something back"
+        same, self._asked[adjustment_id] = self._asked.get(adjustment_id) == request, request
+        assert not (same and taken), "a second copy of a range took something back"
         for one in sorted(taken, key=lambda one: one.offset):
             self._take_back(one, adjustment_id, offset)
 

@@ -48,11 +48,15 @@ class Opening:
         return SimpleNamespace(cursor=cursor, next_offset=cursor, silent_below=committed, records_held=0)
 
 
+EMPTY: Any = SimpleNamespace(flush=lambda timeout_s: None)
+"""An outlet without anything in it."""
+
+
 def test_a_store_that_is_older_than_the_groups_offset_takes_no_commit_back() -> None:
     group = Group({0: 25, 1: 7})
     cursors: Any = Opening({0: 21, 1: 9})
     nothing: Any = None
-    core = WorkerCore(CoreLimits(100, 100, 100), nothing, nothing, nothing, cursors, nothing)
+    core = WorkerCore(CoreLimits(100, 100, 100), nothing, nothing, EMPTY, cursors, nothing)
     asyncio.run(core.take_over(group))
     assert group.done == {1: 9}
 
@@ -62,7 +66,7 @@ def test_a_batch_of_before_a_rebalance_is_no_gap_in_the_journal() -> None:
     stale = SimpleNamespace(value=SimpleNamespace(partition=0, start=9, next_offset=12))
     cursors: Any = Opening({0: 3})
     nothing: Any = None
-    core = WorkerCore(CoreLimits(100, 100, 100), nothing, nothing, nothing, cursors, nothing)
+    core = WorkerCore(CoreLimits(100, 100, 100), nothing, nothing, EMPTY, cursors, nothing)
 
     async def batches() -> Any:
         yield stale
@@ -92,7 +96,7 @@ def test_kafka_may_be_away_while_partitions_are_taken_over(monkeypatch: pytest.M
         return asked
 
     flaky: Any = SimpleNamespace(topic=away("topic", opening.topic), open=away("open", opening.open))
-    core = WorkerCore(CoreLimits(100, 100, 100), nothing, nothing, nothing, flaky, nothing)
+    core = WorkerCore(CoreLimits(100, 100, 100), nothing, nothing, EMPTY, flaky, nothing)
     asyncio.run(core.take_over(group))
     assert list(core.partitions) == [0]
     assert answers == {"topic": -1, "open": -1}

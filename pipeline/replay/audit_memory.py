@@ -42,6 +42,9 @@ def _compare_ledger(side: Compared, memory: Memory, fold: AuditFold) -> None:
     seen = 0
     for identifier, names, found in memory.ledger():
         wanted = ledgers[names].get(identifier)
+        if wanted.__class__ is tuple and (wanted[2], wanted[1], wanted[4], None) == found:  # type: ignore[misc]
+            seen += wanted[4] >= oldest_ms  # type: ignore[misc,operator]
+            continue
         if wanted is not None and counted_ms(wanted, oldest_ms) >= oldest_ms:
             seen += 1
         packed = _packed(wanted)
@@ -51,17 +54,20 @@ def _compare_ledger(side: Compared, memory: Memory, fold: AuditFold) -> None:
             numbers = () if packed is None else (("entry", str(packed), str(found)),)
             what = f"the ledger's entry of {_shown(names, identifier)}"
             _tell(side, fold, "unexpected" if packed is None else "differs", what, numbers)
-    living = [
-        (identifier, names)
-        for names, ledger in ledgers.items()
-        for identifier, known in ledger.items()
-        if counted_ms(known, oldest_ms) >= oldest_ms
-    ]
-    if seen < len(living):
+    if seen < sum(1 for _ in _living(fold)):
         there = {(identifier, names) for identifier, names, _ in memory.ledger()}
-        for identifier, names in living:
+        for identifier, names, _ in _living(fold):
             if (identifier, names) not in there:
                 _tell(side, fold, "missing", f"the ledger's entry of {_shown(names, identifier)}")
+
+
+def _living(fold: AuditFold) -> Iterator[tuple[bytes, tuple[bool, str], Known]]:
+    """What must be remembered: (identifier, (livemode, event name), what of it)."""
+    oldest_ms = _oldest_ms(fold)
+    for names, ledger in fold.state.ledgers.items():
+        for identifier, known in ledger.items():
+            if counted_ms(known, oldest_ms) >= oldest_ms:
+                yield identifier, names, known
 
 
 def _compare_entries(side: Compared, memory: Memory, fold: AuditFold) -> None:
@@ -80,25 +86,26 @@ def _compare_entries(side: Compared, memory: Memory, fold: AuditFold) -> None:
 
 def _are_facts(found: list[Entry], facts: dict[int, Fact]) -> bool:
     """Whether these are a cell's entries, in any order."""
-    if len(found) != len(facts):
+    if not len(found) == len(facts) == len({entry[0] for entry in found}):
         return False
-    return sorted(found) == [entry_of(facts[offset]) for offset in sorted(facts)]
+    return all(entry[0] in facts and entry == entry_of(facts[entry[0]]) for entry in found)
 
 
 def _compare_bodies(side: Compared, memory: Memory, fold: AuditFold) -> None:
-    there, checksums, checksum_of = set(), fold.checksums, zlib.crc32
+    checksums, checksum_of = fold.checksums, zlib.crc32
+    there = bytearray(len(checksums))
     for offset, body in memory.bodies():
-        there.add(offset)
-        if offset >= len(checksums) or checksum_of(body) != checksums[offset]:
+        is_known = offset < len(checksums)
+        if is_known:
+            there[offset] = 1
+        if not is_known or checksum_of(body) != checksums[offset]:
             _tell(side, fold, "differs", f"the record at offset {offset} as it is remembered")
-    oldest_ms = _oldest_ms(fold)
-    for ledger in fold.state.ledgers.values():
-        for known in ledger.values():
-            if isinstance(known, Awaited) or counted_ms(known, oldest_ms) < oldest_ms:
-                continue
-            offset = known.offset if isinstance(known, Counted) else known[2]
-            if offset not in there:
-                _tell(side, fold, "missing", f"the record at offset {offset} as it is remembered")
+    for _, _, known in _living(fold):
+        if isinstance(known, Awaited):
+            continue
+        offset = known.offset if isinstance(known, Counted) else known[2]
+        if not there[offset]:
+            _tell(side, fold, "missing", f"the record at offset {offset} as it is remembered")
 
 
 def _tell(

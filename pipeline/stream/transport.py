@@ -64,6 +64,10 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         offsets: Mapping[TP, int] = await self.call_thread(seek_to_committed, self._ensure_consumer())
         return offsets
 
+    async def seek_in_thread(self, tp: TP, offset: int) -> None:
+        """Where the fetching goes on. Stock Faust seeks from its main thread, in the middle of a fetch."""
+        await self.call_thread(self._ensure_consumer().seek, driver.ensure_aiokafka_TP(tp), offset)
+
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         """Whether it worked. Partitions that were taken away meanwhile are left out.
 
@@ -220,6 +224,9 @@ class BatchConsumer(driver.Consumer):
         if app.start_offsets is not None:
             for tp, offset in (await app.start_offsets(set(self.assignment()))).items():
                 await self.seek(tp, offset)
+
+    async def _seek(self, tp: TP, offset: int) -> None:
+        await self._thread.seek_in_thread(tp, offset)
 
     def give_up_place(self) -> None:
         """Leave the group for good at the next stop, which a member with a name does not: it is expected back."""

@@ -12,7 +12,8 @@ from pipeline.domain.limits import MINUTE_MS
 from pipeline.worker import layout
 from pipeline.worker.partition import Partition
 from pipeline.worker.store import Store
-from tests.property.test_fold_columns import CODEC, HOME, JOURNAL, ORIGIN, T0, batches, specified
+from tests.property.test_fold_columns import ORIGIN, batches
+from tests.swarm import CODEC, HOME, JOURNAL, T0, specified
 
 BEYOND_DEDUP_MS = 22 * MINUTE_MS
 """An identity is free again; its old tally can still be reached by a range."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.local.home import Home, write_json
 from tests.workers import until
 
 README = Path(__file__).parents[2] / "README.md"
@@ -56,6 +57,9 @@ class Terminal:
 @pytest.fixture(scope="module")
 def terminal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
     found = Terminal(tmp_path_factory.mktemp("readme"))
+    # Any ports: the usual ones are those of whoever else runs here, as the tests of the laptop stack do.
+    anywhere = {"brokers": 1, "kafka": [0], "controllers": [0], "clickhouse": 0, "gateway": [0, 0]}
+    write_json(Home.at(found.directory / ".meterline").make().shape, anywhere)
     found.types("meterline up --detach")
     try:
         yield found

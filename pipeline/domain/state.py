@@ -11,16 +11,39 @@ from pipeline.domain.limits import MINUTE_MS, FoldRules
 from pipeline.domain.tally import Entry, Tally
 
 
-class PlainState:
-    """One partition's state. ``touched`` holds the keys of tallies that changed since ``take_shards``."""
+class Books:
+    """The clock, the ranges that were applied, and what stands under each disposition: the same in every state."""
 
     def __init__(self) -> None:
         self.clock_ms = 0
+        self.ranges: dict[str, int] = {}
+        self.accounts: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
+
+    def range_applied_ms(self, adjustment_id: str) -> int | None:
+        return self.ranges.get(adjustment_id)
+
+    def apply_range(self, adjustment_id: str, clock_ms: int) -> None:
+        self.ranges[adjustment_id] = clock_ms
+
+    def drop_ranges(self, rules: FoldRules) -> None:
+        """Drop those that no second copy can meet any more."""
+        oldest_ms = self.clock_ms - rules.cancellation_window_ms
+        self.ranges = {one: clock_ms for one, clock_ms in self.ranges.items() if clock_ms >= oldest_ms}
+
+    def account(self, disposition: str, records: int, value: int) -> None:
+        account = self.accounts[disposition]
+        account[0] += records
+        account[1] += value
+
+
+class PlainState(Books):
+    """One partition's state. ``touched`` holds the keys of tallies that changed since ``take_shards``."""
+
+    def __init__(self) -> None:
+        super().__init__()
         self.ledger: dict[Identity, Remembered] = {}
         self.tallies: dict[TallyKey, Tally] = {}
         self.entries: defaultdict[TallyKey, dict[int, Entry]] = defaultdict(dict)
-        self.ranges: dict[str, int] = {}
-        self.accounts: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
         self.touched: set[TallyKey] = set()
         self._awaited: set[Identity] = set()
 
@@ -74,17 +97,6 @@ class PlainState:
             self.tallies[key].recompute(self.entries[key].values())
         self.touched.add(key)
 
-    def range_applied_ms(self, adjustment_id: str) -> int | None:
-        return self.ranges.get(adjustment_id)
-
-    def apply_range(self, adjustment_id: str, clock_ms: int) -> None:
-        self.ranges[adjustment_id] = clock_ms
-
-    def account(self, disposition: str, records: int, value: int) -> None:
-        account = self.accounts[disposition]
-        account[0] += records
-        account[1] += value
-
     def take_shards(self, partition: int) -> list[SummaryShard]:
         """The shards of all tallies that changed since the last call, by key."""
         shards = [self.tallies[key].shard(key, partition) for key in sorted(self.touched)]
@@ -100,9 +112,7 @@ class PlainState:
             if tally_is_garbage(key.window_start_ms, self.clock_ms, rules):
                 del self.tallies[key]
                 del self.entries[key]
-        for adjustment_id, clock_ms in list(self.ranges.items()):
-            if self.clock_ms - clock_ms > rules.cancellation_window_ms:
-                del self.ranges[adjustment_id]
+        self.drop_ranges(rules)
 
 
 def tally_is_garbage(window_start_ms: int, clock_ms: int, rules: FoldRules) -> bool:

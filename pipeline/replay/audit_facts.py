@@ -16,7 +16,7 @@ from pipeline.codec import digests
 from pipeline.domain.events import CancellationRange, Dimensions, Identity, Last, Latest, MeterEvent, TallyKey
 from pipeline.domain.ledger import Awaited, Counted, Remembered
 from pipeline.domain.limits import MINUTE_MS, FoldRules
-from pipeline.domain.state import tally_is_garbage
+from pipeline.domain.state import Books, tally_is_garbage
 from pipeline.domain.tally import Entry, Tally, merge_tally
 
 Fact = tuple[int, int, int, int, int, bytes, "Series"]
@@ -73,19 +73,17 @@ class Cell:
         """Those that neither ``tally`` nor ``facts`` has yet."""
 
 
-class AuditState:
+class AuditState(Books):
     """The ``State`` of domain/fold.py."""
 
     def __init__(self) -> None:
-        self.clock_ms = 0
+        super().__init__()
         self.ledgers: defaultdict[tuple[bool, str], Ledger] = defaultdict(dict)
         """By (livemode, event name)."""
         self.series: dict[tuple[bool, str, str, Dimensions], Series] = {}
-        self.accounts: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
         self.touched: set[Cell] = set()
         self.count = self.sum = 0
         """Of all tallies, kept as they change."""
-        self._ranges: dict[str, int] = {}
         self._oldest: list[tuple[int, Identity]] = []
         self._newest: Fact | None = None
 
@@ -205,17 +203,6 @@ class AuditState:
                 self.add_up(cell)
                 yield cell
 
-    def range_applied_ms(self, adjustment_id: str) -> int | None:
-        return self._ranges.get(adjustment_id)
-
-    def apply_range(self, adjustment_id: str, clock_ms: int) -> None:
-        self._ranges[adjustment_id] = clock_ms
-
-    def account(self, disposition: str, records: int, value: int) -> None:
-        account = self.accounts[disposition]
-        account[0] += records
-        account[1] += value
-
     def drop_identities(self, rules: FoldRules) -> None:
         """Forget what no rule can reach any more, but for the tallies: those stand wherever they were published."""
         oldest_ms = self.clock_ms - rules.dedup_window_ms
@@ -225,8 +212,7 @@ class AuditState:
         for cell in self.cells():
             if cell.facts and tally_is_garbage(cell.window_start_ms, self.clock_ms, rules):
                 cell.facts.clear()
-        oldest_ms = self.clock_ms - rules.cancellation_window_ms
-        self._ranges = {one: clock_ms for one, clock_ms in self._ranges.items() if clock_ms >= oldest_ms}
+        self.drop_ranges(rules)
 
 
 def as_counted(fact: Fact) -> Counted:

@@ -81,8 +81,8 @@ def ledger_key(identity: Identity) -> bytes:
 
 
 def identity_of(key: bytes) -> Identity:
-    identifier, event_name, mode = key[1:].decode().split("\0")
-    return Identity(mode == "1", event_name, identifier)
+    identifier, _, names = key[1:].partition(b"\0")
+    return Identity(*ledger_names(names), identifier.decode())
 
 
 def ledger_names(packed: bytes) -> tuple[bool, str]:

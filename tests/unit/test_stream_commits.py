@@ -10,7 +10,7 @@ from typing import Any
 from aiokafka.errors import IllegalStateError
 from faust.types import TP
 
-from pipeline.stream.transport import BatchConsumer
+from pipeline.stream.transport import BatchConsumer, BatchConsumerThread
 
 PLACE = TP("journal", 2)
 
@@ -93,3 +93,23 @@ def test_partitions_that_are_taken_away_during_the_seek_end_nobody() -> None:
     assert asyncio.run(fetched(consumer)) == []
     consumer.note_done(PLACE, 20)
     assert consumer.to_commit() == {}, "where the group stands is not known"
+
+
+def test_a_position_is_moved_only_where_the_fetching_is_done() -> None:
+    """In another thread it would be moved in the middle of a fetch, which then moves it on."""
+    queued: list[Any] = []
+
+    class Fetching(BatchConsumerThread):
+        def __init__(self) -> None:
+            """Without a broker."""
+
+        def _ensure_consumer(self) -> Any:
+            return SimpleNamespace(seek="the consumer's own")
+
+        async def call_thread(self, *call: Any) -> None:  # type: ignore[override]
+            queued.append(call)
+
+    consumer = Consumer(group_stands_at=12)
+    consumer._thread = Fetching()
+    asyncio.run(consumer._seek(PLACE, 7))
+    assert queued == [("the consumer's own", (PLACE.topic, PLACE.partition), 7)]

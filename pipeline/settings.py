@@ -253,5 +253,5 @@ class Settings:
         return config
 
 
-UNREAD = frozenset({"METERLINE_HOME", "METERLINE_TEST_STACK", "METERLINE_DEMO_ON_DEPLOYMENT"})
+UNREAD = frozenset({"METERLINE_HOME", "METERLINE_TEST_STACK", "METERLINE_DEMO_ON_DEPLOYMENT", "METERLINE_COMMAND"})
 """Variables that belong to the laptop stack and the command line, not to a process's settings."""

@@ -28,6 +28,10 @@ def demo(
             help="On the deployment that METERLINE_KAFKA leads to, which must take old events; not on one of its own.",
         ),
     ] = False,
+    command: Annotated[
+        str,
+        typer.Option("--command", envvar="METERLINE_COMMAND", hidden=True, help="How a reader calls meterline here."),
+    ] = "",
 ) -> None:
     """Meter a year of flights, and prove the result.
 
@@ -48,7 +52,9 @@ def demo(
 
     directory = directory_of_package()
     environ = deployment() if here else bring_up(wiring.home_of(os.environ))
-    showcase = Showcase(wiring.load_settings(environ), directory, flights or FLIGHTS, own_stack=not here)
+    showcase = Showcase(
+        wiring.load_settings(environ), directory, flights or FLIGHTS, own_stack=not here, command=command
+    )
     if not showcase.run():
         raise typer.Exit(1)
 

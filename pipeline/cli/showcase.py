@@ -40,8 +40,9 @@ GROUP BY record, disposition
 class Showcase:
     """One run of the demo on a stack that is up: the laptop's ``own_stack``, or any other deployment."""
 
-    def __init__(self, settings: Settings, directory: Path, at_most: int, *, own_stack: bool) -> None:
+    def __init__(self, settings: Settings, directory: Path, at_most: int, *, own_stack: bool, command: str) -> None:
         self._own_stack = own_stack
+        self._command = command
         self._settings = settings
         self._directory = directory
         self._at_most = at_most
@@ -119,7 +120,7 @@ class Showcase:
         typer.echo(accounts)
         if self._cancelled:
             example = self._cancelled[len(self._cancelled) // 2]
-            typer.echo(text.further(self._settings, example, own_stack=self._own_stack))
+            typer.echo(text.further(self._settings, example, own_stack=self._own_stack, command=self._command))
         return balanced and not wrong
 
 

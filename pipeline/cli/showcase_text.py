@@ -106,9 +106,9 @@ def accounts(fates: Counter[tuple[str, str]], appended: int, counted: int, early
     )
 
 
-def further(settings: Settings, example: Flight, *, own_stack: bool) -> str:
+def further(settings: Settings, example: Flight, *, own_stack: bool, command: str) -> str:
     """Commands that a reader can paste; of another deployment than the laptop's only what is true of any."""
-    meterline = _command() if own_stack else "meterline"
+    meterline = command or (_command() if own_stack else "meterline")
     identifier = shlex.quote(example.event.identifier)
     anywhere = (
         "",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import shlex
 import time
 from pathlib import Path
 
@@ -95,6 +96,12 @@ def test_the_demo_comes_out_exactly_while_containers_are_killed(up: tuple[Compos
     assert "digit for digit" in said
     assert re.search(r"✓ [\d,]+ events in the journal = [\d,]+ counted \+ [\d,]+ cancelled \+ [\d,]+ duplicates", said)
     assert len(killed) >= 3, said
+    further = re.findall(r"docker compose run --rm cli (.*)", said)
+    assert [command.split()[0] for command in further] == ["query", "explain", "tail", "status"]
+    query, explain, tail, _ = further
+    assert "UA" in compose.cli(*shlex.split(query))
+    assert shlex.split(explain)[-1] in compose.cli(*shlex.split(explain))
+    assert compose.cli(*shlex.split(tail))
 
 
 def test_all_parts_run_healthy_and_confined(up: tuple[Compose, float]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rocksdict import (
+    BlockBasedIndexType,
     BlockBasedOptions,
     Cache,
     Checkpoint,
@@ -36,6 +37,13 @@ def _options() -> Options:
     table.set_block_cache(_shared_cache[0])
     table.set_bloom_filter(10, False)
     table.set_format_version(5)
+    # Indexes and filters live in the cache, in small blocks: outside of it they would take more memory for every
+    # identifier that is remembered.
+    table.set_cache_index_and_filter_blocks(True)
+    table.set_pin_l0_filter_and_index_blocks_in_cache(True)
+    table.set_index_type(BlockBasedIndexType.two_level_index_search())
+    table.set_partition_filters(True)
+    table.set_pin_top_level_index_and_filter(True)
     options = Options(raw_mode=True)
     options.create_if_missing(True)
     options.set_write_buffer_size(_MEMTABLE_BYTES)

@@ -35,10 +35,10 @@ def answer_of(future: Future[_T]) -> _T:
 
 
 class _NotYet(Unavailable):
-    """The cluster or the topic is too young to answer this."""
+    """The cluster or the topic is too young to answer this, or has just got another leader."""
 
 
-_YOUNG = frozenset(
+_UNSETTLED = frozenset(
     {
         KafkaError.LEADER_NOT_AVAILABLE,
         KafkaError.NOT_LEADER_FOR_PARTITION,
@@ -46,10 +46,17 @@ _YOUNG = frozenset(
         KafkaError.COORDINATOR_NOT_AVAILABLE,
         KafkaError.NOT_COORDINATOR,
         KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.FENCED_LEADER_EPOCH,
         KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.NOT_CONTROLLER,
+        KafkaError.BROKER_NOT_AVAILABLE,
+        KafkaError.REPLICA_NOT_AVAILABLE,
+        KafkaError.KAFKA_STORAGE_ERROR,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.NETWORK_EXCEPTION,
     }
 )
-"""The admin client does not call these retriable."""
+"""What passes by itself. The admin client calls none of these retriable."""
 
 
 def patiently(ask: Callable[[], _T]) -> _T:
@@ -64,9 +71,10 @@ def patiently(ask: Callable[[], _T]) -> _T:
             time.sleep(RETRY_S)
 
 
-_LEADER_GONE = _YOUNG | {
+_LEADER_GONE = _UNSETTLED | {
     KafkaError._TIMED_OUT,  # noqa: SLF001  # librdkafka's own codes begin like this
     KafkaError._TRANSPORT,  # noqa: SLF001
+    KafkaError._DESTROY,  # noqa: SLF001  # it has just heard of other brokers, and given up this one
     KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
 }
 
@@ -127,7 +135,7 @@ def insistently(ask: Callable[[], _T]) -> _T:
 
 def translated(error: KafkaException) -> Exception:
     cause: KafkaError = error.args[0]
-    if cause.code() in _YOUNG:
+    if cause.code() in _UNSETTLED:
         return _NotYet(f"Kafka: {cause.str()}")
     if cause.retriable() or cause.code() < 0:  # negative codes are librdkafka's own: transport, timeouts, no broker
         return Unavailable(f"Kafka: {cause.str()}")

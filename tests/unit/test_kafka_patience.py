@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException
 
-from pipeline.errors import Unavailable
+from pipeline.errors import Refusal, Unavailable
 from pipeline.kafka.acknowledged import CONFIG
-from pipeline.kafka.asking import ATTEMPT_S, known_offset, of_leaders
+from pipeline.kafka.asking import ATTEMPT_S, known_offset, of_leaders, translated
 from pipeline.kafka.producer import DEFAULTS
 
 RECOVERED_WITHIN_MS = 30_000
@@ -28,7 +28,10 @@ def failing(code: int) -> KafkaException:
     return KafkaException(KafkaError(code))
 
 
-def test_a_leader_that_died_is_not_asked_until_the_time_is_up() -> None:
+@pytest.mark.parametrize(
+    "code", [KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._DESTROY, KafkaError.FENCED_LEADER_EPOCH]
+)
+def test_a_leader_that_died_is_not_asked_until_the_time_is_up(code: int) -> None:
     """Its partition has another one by then, which only somebody who asks anew gets to know."""
     asked: list[float] = []
     looked: list[int] = []
@@ -36,7 +39,7 @@ def test_a_leader_that_died_is_not_asked_until_the_time_is_up() -> None:
     def ask(attempt_s: float) -> str:
         asked.append(attempt_s)
         if not looked:
-            raise failing(KafkaError._TIMED_OUT)
+            raise failing(code)
         return "the end"
 
     assert of_leaders(ask, lambda: looked.append(1), 60.0) == "the end"
@@ -70,3 +73,13 @@ def test_a_partition_between_two_leaders_has_no_end_and_is_asked_again() -> None
     with pytest.raises(Unavailable):
         known_offset(SimpleNamespace(offset=OFFSET_INVALID))
     assert known_offset(SimpleNamespace(offset=0)) == 0
+
+
+@pytest.mark.parametrize("code", [KafkaError.FENCED_LEADER_EPOCH, KafkaError.NOT_CONTROLLER, KafkaError._DESTROY])
+def test_what_passes_by_itself_stops_nobody(code: int) -> None:
+    """A worker ends with a Refusal and asks on after an Unavailable."""
+    assert isinstance(translated(failing(code)), Unavailable)
+
+
+def test_what_does_not_pass_by_itself_is_refused() -> None:
+    assert isinstance(translated(failing(KafkaError.TOPIC_AUTHORIZATION_FAILED)), Refusal)

@@ -53,18 +53,18 @@ class Difference:
         return f"{self.subject}: {self.what} is {self.found}, expected {self.expected}; {self.mend}"
 
 
-def describe(config: Mapping[str, Any], names: Iterable[str]) -> dict[str, TopicState]:
-    """The topics of these names that exist."""
+def describe(config: Mapping[str, Any], names: Iterable[str], within_s: float = TIMEOUT_S) -> dict[str, TopicState]:
+    """The topics of these names that exist. Raises Unavailable when a broker does not answer ``within_s``."""
     client = admin_client(config)
-    futures = client.describe_topics(TopicCollection(list(names)), request_timeout=TIMEOUT_S)
+    futures = client.describe_topics(TopicCollection(list(names)), request_timeout=within_s)
     found: dict[str, Any] = {}
     for name, future in futures.items():
         try:
-            found[name] = future.result(TIMEOUT_S + 5)
+            found[name] = future.result(within_s + 5)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise translated(error) from error
-    configs = _configs(client, found)
+    configs = _configs(client, found, within_s)
     return {
         name: TopicState(
             name=name,
@@ -77,11 +77,11 @@ def describe(config: Mapping[str, Any], names: Iterable[str]) -> dict[str, Topic
     }
 
 
-def _configs(client: AdminClient, names: Iterable[str]) -> dict[str, dict[str, str]]:
+def _configs(client: AdminClient, names: Iterable[str], within_s: float) -> dict[str, dict[str, str]]:
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
     if not resources:
         return {}
-    answers = client.describe_configs(resources, request_timeout=TIMEOUT_S)
+    answers = client.describe_configs(resources, request_timeout=within_s)
     return {
         resource.name: {key: entry.value for key, entry in answer_of(future).items()}
         for resource, future in answers.items()

@@ -14,6 +14,9 @@ from pipeline.kafka.asking import ATTEMPT_S, TIMEOUT_S, admin_client, known_offs
 from pipeline.kafka.reading import read
 from pipeline.worker.edges import Keyed
 
+DESCRIBED_WITHIN_S = 5.0
+"""A worker asks again, and another broker: the first may be frozen, and partitions wait meanwhile."""
+
 
 class KafkaCluster:
     """``pipeline.worker.edges.Cluster`` over a librdkafka configuration."""
@@ -22,7 +25,7 @@ class KafkaCluster:
         self._kafka = kafka
 
     def describe(self, names: Iterable[str]) -> dict[str, TopicState]:
-        return describe(self._kafka, names)
+        return describe(self._kafka, names, DESCRIBED_WITHIN_S)
 
     def offsets(self, topic: str, partition: int) -> tuple[int, int]:
         place = TopicPartition(topic, partition)

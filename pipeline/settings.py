@@ -151,7 +151,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("gateway_requests", "METERLINE_GATEWAY_REQUESTS", _whole(2, 100_000), "256", "most requests that a gateway works on at once; what is more hears 429"),
     Setting("gateway_secrets", "METERLINE_GATEWAY_SECRETS", _secrets, "", "name:secret, several separated by commas: keys the hashes of API keys and signs sessions; the first one is used for new ones; the same on every gateway"),
     Setting("webhooks", "METERLINE_WEBHOOKS", Secret, "", "endpoints that hear of events: URL SECRET [live or test] [TYPE ...], separated by ; or line ends; types as in plan.created or billing.meter.*"),
-    Setting("instance", "METERLINE_INSTANCE", str, "", "this worker's name among the workers, or this sink's among the sinks, no other's: whoever starts again under its name within METERLINE_SESSION_TIMEOUT has its partitions back at once, and none moves; empty for none"),
+    Setting("instance", "METERLINE_INSTANCE", str, "", "this worker's name among the workers, or this sink's among the sinks, no other's: whoever starts again under its name within METERLINE_SESSION_TIMEOUT has its partitions back at once, and none moves; of two living ones of one name the one that was there first ends; empty for none"),
     Setting("session_timeout_ms", "METERLINE_SESSION_TIMEOUT", duration_ms, "10s", "how long a silent worker or sink keeps its partitions"),
 )
 # fmt: on

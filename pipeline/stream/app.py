@@ -23,12 +23,10 @@ import faust
 from yarl import URL
 
 from pipeline import logs
-from pipeline.errors import MeterlineError, Unavailable
+from pipeline.errors import Unavailable
+from pipeline.stream.ending import end_process
+from pipeline.stream.place import NamedPlace
 from pipeline.stream.transport import BatchTransport, PassSchema, StartOffsets, Tableless
-
-EXIT_REFUSED = 1
-EXIT_CRASHED = 70
-"""An unexpected exception: the supervisor starts the process again, and it recovers as after kill -9."""
 
 STOP_WITHIN_S = 8.0
 LOOK_ROUND_EVERY_S = 1.0
@@ -51,12 +49,13 @@ class BatchApp(faust.App):
     """A Faust app on the batch transport.
 
     ``start_offsets`` may say where partitions are read from. ``offset_note`` is committed beside every offset.
-    ``fate`` is asked every ``LOOK_ROUND_EVERY_S``, in a thread.
+    ``fate`` is asked every ``LOOK_ROUND_EVERY_S``, in a thread. ``place``: in its group, where it has a name.
     """
 
     start_offsets: StartOffsets | None = None
     offset_note: str = ""
     fate: Callable[[], Fate] | None = None
+    place: NamedPlace | None = None
     begins_again: bool = False
 
     def _new_transport(self) -> BatchTransport:
@@ -81,7 +80,7 @@ def stream_app(
     """
     work_dir.mkdir(parents=True, exist_ok=True)
     asyncio.set_event_loop(asyncio.new_event_loop())  # one loop for everything Faust makes from here on
-    return BatchApp(
+    app = BatchApp(
         group,
         broker=[URL(f"kafka://{server}") for server in kafka["bootstrap.servers"].split(",")],
         broker_credentials=_credentials(kafka),
@@ -111,6 +110,9 @@ def stream_app(
         consumer_auto_offset_reset="earliest",
         worker_redirect_stdouts=False,
     )
+    if instance:
+        app.place = NamedPlace(instance, group, session_timeout_ms / 1000, work_dir)
+    return app
 
 
 def journal_topic(app: faust.App, name: str) -> Any:
@@ -131,18 +133,6 @@ def _credentials(kafka: Mapping[str, str]) -> Any:
             ssl_context=context,
         )
     return faust.SSLCredentials(context) if context else None
-
-
-def end_process(error: BaseException) -> None:
-    """Say why and stop at once. Safe at any point: a start after this is a recovery as after kill -9."""
-    if isinstance(error, MeterlineError):
-        log.error("stopped: %s", error)
-        code = EXIT_REFUSED
-    else:
-        log.error("crashed", exc_info=error)
-        code = EXIT_CRASHED
-    logs.drain()
-    os._exit(code)
 
 
 def _leave(app: BatchApp) -> None:

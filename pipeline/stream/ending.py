@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from pipeline.stream.app import end_process
+from pipeline import logs
+from pipeline.errors import MeterlineError
 from pipeline.stream.received import Stream
 
+EXIT_REFUSED = 1
+EXIT_CRASHED = 70
+"""An unexpected exception: the supervisor starts the process again, and it recovers as after kill -9."""
+
+log = logging.getLogger("meterline")
+
 Step = Callable[[], Awaitable[None]]
+
+
+def end_process(error: BaseException) -> None:
+    """Say why and stop at once. Safe at any point: a start after this is a recovery as after kill -9."""
+    if isinstance(error, MeterlineError):
+        log.error("stopped: %s", error)
+        code = EXIT_REFUSED
+    else:
+        log.error("crashed", exc_info=error)
+        code = EXIT_CRASHED
+    logs.drain()
+    os._exit(code)
 
 
 async def or_end_process(step: Step) -> None:

@@ -26,7 +26,9 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from pipeline.stream.batch import RecordBatch
+from pipeline.stream.ending import end_process
 from pipeline.stream.fetched import drain
+from pipeline.stream.joining import join_by_name
 from pipeline.stream.knowing import share_out_what_is_known
 
 StartOffsets = Callable[[set[TP]], Awaitable[dict[TP, int]]]
@@ -45,6 +47,9 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
     async def on_start(self) -> None:
         await super().on_start()
         share_out_what_is_known(self._ensure_consumer())
+        app: Any = self.consumer.app
+        if app.place is not None:
+            join_by_name(self._ensure_consumer(), app.place, end_process)
 
     def give_up_place(self) -> None:
         consumer: Any = self._ensure_consumer()

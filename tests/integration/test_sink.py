@@ -269,6 +269,21 @@ def test_a_named_sink_has_its_partitions_back_while_its_session_still_runs(stand
     stand.assert_tables_say_what_the_topics_say()
 
 
+def test_of_two_living_sinks_of_one_name_one_goes_on_alone(stand: Stand) -> None:
+    """FAULTS B7: the one that was there first ends, says why, and ends again when it is started beside the other."""
+    first = stand.sink(INSTANCE="sink-0", STATE=str(stand.home / "first"))
+    stand.traffic.send(100)
+    stand.settle()
+    second = stand.sink(INSTANCE="sink-0", STATE=str(stand.home / "second"))
+    for refusals in (1, 2):
+        stand.traffic.send(100)
+        assert first.run.wait(90) == 1
+        assert first.log.count("another living process is called sink-0 (METERLINE_INSTANCE), too") == refusals
+        first = stand.sink(INSTANCE="sink-0", STATE=str(stand.home / "first"))
+    stand.assert_tables_say_what_the_topics_say()
+    assert second.alive()
+
+
 def test_it_refuses_to_wait_for_what_will_not_come(stack: Stack, namespace: str, tmp_path: Path) -> None:
     """Without topics, or without Kafka, it says so and ends; whoever supervises it tries again."""
     for kafka, complaint in ((stack.kafka, "run `meterline topics create`"), ("127.0.0.1:9", "does not answer")):

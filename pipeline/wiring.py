@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import pwd
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,11 +97,20 @@ def publisher(settings: Settings, on_error: Callable[[DeliveryError], None] | No
     return MovingPublisher(quiet_kafka(settings), settings.namespace, codec(settings), on_error)
 
 
+def operator(settings: Settings) -> str:
+    """Who gives commands here: the user that Kafka knows, else this machine's."""
+    try:
+        name = settings.kafka_user or pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's
+        name = str(os.getuid())
+    return f"command line, {name}"
+
+
 def ledger(settings: Settings) -> GenerationLedger:
     """Which generation is live is written there."""
     from pipeline.kafka.generations import GenerationLedger
 
-    return GenerationLedger(settings.librdkafka, settings.namespace, codec(settings))
+    return GenerationLedger(settings.librdkafka, settings.namespace, codec(settings), operator(settings))
 
 
 def live_topics(settings: Settings) -> Topics:

@@ -18,6 +18,7 @@ from typer.exceptions import TyperException
 
 from pipeline.cli import (
     audit,
+    changes,
     charges,
     demo,
     gateway,
@@ -136,6 +137,7 @@ app.command(rich_help_panel=_QUESTIONS)(query.query)
 app.command(rich_help_panel=_QUESTIONS)(charges.charges)
 app.command(rich_help_panel=_QUESTIONS)(query.explain)
 app.command(rich_help_panel=_QUESTIONS)(audit.audit)
+app.command(rich_help_panel=_QUESTIONS)(changes.changes)
 app.command(rich_help_panel=_QUESTIONS)(operate.tail)
 app.command(rich_help_panel=_DERIVED)(rebuild.rebuild)
 app.add_typer(rebuild.generations, name="generations", rich_help_panel=_DERIVED)

@@ -74,7 +74,7 @@ def create(
         scopes=None if not scope else [one.value for one in scope],
         expires_at_ms=expires_at_ms,
     )
-    _with_catalog(settings, lambda catalog: catalog.write(one))
+    _with_catalog(settings, lambda catalog: catalog.write(one, by=wiring.operator(settings)))
     _explain(f"{one.id}: {_described(one)}. This is the only time that the key is shown.")
     typer.echo(key)
 
@@ -129,7 +129,7 @@ def roll(
 
     async def act(catalog: CatalogMemory) -> tuple[str, ApiKey, ApiKey]:
         key, new, old = rolled_key(secrets, _now_ms(), _standing(catalog, key_id), overlap_ms)
-        await catalog.write(new, old)
+        await catalog.write(new, old, by=wiring.operator(settings))
         return key, new, old
 
     key, new, old = _with_catalog(settings, act)
@@ -152,10 +152,12 @@ def revoke(
     """
     from pipeline.gateway.keys import revoked_key
 
-    async def act(catalog: CatalogMemory) -> None:
-        await catalog.write(revoked_key(_now_ms(), _standing(catalog, key_id)))
+    settings = wiring.load_settings()
 
-    _with_catalog(wiring.load_settings(), act)
+    async def act(catalog: CatalogMemory) -> None:
+        await catalog.write(revoked_key(_now_ms(), _standing(catalog, key_id)), by=wiring.operator(settings))
+
+    _with_catalog(settings, act)
     typer.echo(f"{key_id} is revoked")
 
 

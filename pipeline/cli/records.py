@@ -53,7 +53,7 @@ def as_json(record: Record, decoded: Decoded) -> str:
         "offset": record.offset,
         "appended_at": timestamp_text(record.appended_at_ms),
     }
-    return _escaped(json.dumps({**where, **decoded}, ensure_ascii=False))
+    return escaped(json.dumps({**where, **decoded}, ensure_ascii=False))
 
 
 def as_line(record: Record, decoded: Decoded) -> str:
@@ -61,10 +61,10 @@ def as_line(record: Record, decoded: Decoded) -> str:
     rest = " ".join(f"{name}={_shown(said)}" for name, said in decoded.items() if name != "record" and said is not None)
     kind = decoded.get("record", "")
     line = f"{record.partition}:{record.offset} {timestamp_text(record.appended_at_ms)} {kind} {rest}"
-    return _escaped(line.replace("  ", " "))
+    return escaped(line.replace("  ", " "))
 
 
-def _escaped(line: str) -> str:
+def escaped(line: str) -> str:
     """Strangers wrote some of it: what a terminal would obey, or show in another order, is written as JSON would."""
     return line if line.isprintable() else "".join(one if one.isprintable() else _escape(one) for one in line)
 

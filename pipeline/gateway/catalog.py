@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from pipeline.codec.records import Codec
 from pipeline.domain.catalog import ApiKey, CatalogObject, Meter, Plan, Product
 from pipeline.domain.catalog_log import Applied, Catalog, Refused, Seen, Shelf
+from pipeline.domain.chain import NOTHING, extended, headers_after
 from pipeline.errors import Unavailable, UndecodableRecord
 from pipeline.kafka.acknowledged import Acknowledged, Outgoing
 from pipeline.kafka.following import Follower
@@ -51,6 +52,7 @@ class CatalogMemory:
         self._codec = codec
         self._journal = journal
         self._catalog = Catalog()
+        self._head = NOTHING
         self._waiting: dict[bytes, asyncio.Future[Applied | Refused]] = {}
         self._follower = Follower(config, topics.catalog, self._take)
 
@@ -113,14 +115,17 @@ class CatalogMemory:
         """What an earlier request with this idempotency key wrote."""
         return self._catalog.seen(key_digest)
 
-    async def write(self, *objects: CatalogObject) -> None:
-        """Return when all of them stand, in this order.
+    async def write(self, *objects: CatalogObject, by: str = "") -> None:
+        """Return when all of them stand, in this order. ``by``: who changes them, for those who read the log later.
 
         Raises Conflict for the first one that the log's order refused (those before it stand), Overloaded before
         anything was written, Unavailable when the outcome is not known: writing the same version again is harmless.
         """
         loop = asyncio.get_running_loop()
-        outgoing = [Outgoing(self._topic, one.id.encode(), self._codec.encode_catalog(one)) for one in objects]
+        headers = headers_after(self._head, by)
+        outgoing = [
+            Outgoing(self._topic, one.id.encode(), self._codec.encode_catalog(one), headers=headers) for one in objects
+        ]
         # Equal bytes mean the same thing, whoever wrote them: so a record is known by them when it comes back.
         outcomes = [self._waiting.setdefault(record.value or b"", loop.create_future()) for record in outgoing]
         try:
@@ -137,6 +142,7 @@ class CatalogMemory:
                 raise Conflict(one, decided)
 
     def _take(self, record: Record) -> None:
+        self._head = extended(self._head, record.key, record.value, record.headers)
         try:
             one = self._codec.decode_catalog(record.value)
         except UndecodableRecord as error:

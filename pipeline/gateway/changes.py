@@ -62,7 +62,7 @@ async def change(parts: Parts, call: Call, about: str, make: Make) -> tuple[Any,
             try:
                 for one in objects:  # one after the other: what depends on a refused one must not stand without it
                     if catalog.present(type(one), one.livemode, one.id) is not one:
-                        await catalog.write(one)
+                        await catalog.write(one, by=call.key.id)
             except Conflict:
                 await asyncio.sleep(random.uniform(0, _PAUSE_S))
                 continue

@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from pipeline.errors import Refusal, Unavailable
 from pipeline.kafka.asking import watermarks
-from pipeline.kafka.reading import Record, partitions_of
+from pipeline.kafka.reading import Record, partitions_of, record_of
 
 _log = logging.getLogger(__name__)
 
@@ -117,18 +117,9 @@ class Follower:
     def _hear(self, message: Message) -> None:
         error = message.error()
         if error is None:
-            offset = message.offset() or 0
-            self._take(
-                Record(
-                    message.partition() or 0,
-                    offset,
-                    message.timestamp()[1],
-                    message.key(),
-                    message.value(),
-                    tuple(dict(message.headers() or ()).items()),
-                )
-            )
-            self._next = offset + 1
+            record = record_of(message)
+            self._take(record)
+            self._next = record.offset + 1
         elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  # librdkafka's own codes begin like this
             self._caught_up.set()
         elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):  # noqa: SLF001

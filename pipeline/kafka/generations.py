@@ -9,6 +9,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from pipeline.codec.records import Codec
+from pipeline.domain.chain import NOTHING, Head, extended, headers_after
 from pipeline.domain.generations import Generation, Generations, generations_of
 from pipeline.errors import Refusal, Unavailable, UndecodableRecord
 from pipeline.kafka.asking import watermarks
@@ -23,7 +24,9 @@ APPEND_TIMEOUT_S = 30.0
 class GenerationLedger:
     """One namespace's ledger. A namespace without the topic is one whose generation 1 is live."""
 
-    def __init__(self, config: Mapping[str, Any], namespace: str, codec: Codec) -> None:
+    def __init__(self, config: Mapping[str, Any], namespace: str, codec: Codec, by: str = "") -> None:
+        """``by``: who writes, for those who read the log later."""
+        self._by = by
         self._config = {**config, "log_level": 0}
         self._topic = Topics(namespace).generations
         self._codec = codec
@@ -31,15 +34,20 @@ class GenerationLedger:
 
     def read(self) -> Generations:
         """What stands now. Raises Unavailable."""
+        return self._read()[0]
+
+    def _read(self) -> tuple[Generations, Head]:
+        head = NOTHING
         if await_answer(self._config, self._topic).topics[self._topic].error is not None:
-            return Generations()
+            return Generations(), head
         steps = []
         for record in read(self._config, self._topic, "beginning"):
+            head = extended(head, record.key, record.value, record.headers)
             try:
                 steps.append(self._codec.decode_generation(record.value))
             except UndecodableRecord:
                 continue  # void, as a step that does not follow
-        return generations_of(steps)
+        return generations_of(steps), head
 
     def append(self, number: int, state: str, journal: int, partitions: int, fold: str) -> Generations:
         """Write a step down; returns what stands then.
@@ -47,11 +55,17 @@ class GenerationLedger:
         Raises Refusal when the step is void: somebody else was quicker, or it does not follow.
         """
         step = Generation(number, state, journal, partitions, fold, time.time_ns() // 1_000_000)
-        before = self.read()
+        before, head = self._read()
         if not before.allows(step):
             raise Refusal(_void(step, before))
         publisher = Publisher(self._config)
-        publisher.publish(self._topic, str(number).encode(), self._codec.encode_generation(step), partition=0)
+        publisher.publish(
+            self._topic,
+            str(number).encode(),
+            self._codec.encode_generation(step),
+            partition=0,
+            headers=headers_after(head, self._by),
+        )
         publisher.flush(APPEND_TIMEOUT_S)
         after = self.read()
         if step not in after.by_number.values():

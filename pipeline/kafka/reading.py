@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Generator, Mapping
 from typing import Any, Literal, NamedTuple
 
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from pipeline.errors import Refusal, Unavailable, UsageError
 from pipeline.kafka.asking import admin_client
@@ -29,6 +29,19 @@ class Record(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, str | bytes | None], ...]
+    """In their order; a name may stand there twice."""
+
+
+def record_of(message: Message) -> Record:
+    headers = message.headers() or ()
+    return Record(
+        message.partition() or 0,
+        message.offset() or 0,
+        message.timestamp()[1],
+        message.key(),
+        message.value(),
+        tuple(headers.items() if isinstance(headers, dict) else headers),
+    )
 
 
 def read(
@@ -101,14 +114,7 @@ def _records(consumer: Consumer, open_ends: set[int]) -> Generator[Record, None,
             continue
         error = message.error()
         if error is None:
-            yield Record(
-                message.partition() or 0,
-                message.offset() or 0,
-                message.timestamp()[1],
-                message.key(),
-                message.value(),
-                tuple(dict(message.headers() or ()).items()),
-            )
+            yield record_of(message)
         elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  # librdkafka's own codes begin like this
             open_ends.discard(message.partition() or 0)
         elif error.code() == KafkaError._ALL_BROKERS_DOWN or (error.code() > 0 and not error.retriable()):  # noqa: SLF001

@@ -98,6 +98,7 @@ CATALOG = Topic(
     "billing-catalog",
     1,
     # Not compacted: of two records with one version the first stands, and compaction would forget which one that was.
+    # Headers say who wrote it and what was read before, here and in GENERATIONS (domain/chain.py).
     _EVERYWHERE | _LEDGER,
     ("Meter", "Product", "Plan", "ApiKey"),
     "the object id, UTF-8",

@@ -133,7 +133,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("clickhouse", "METERLINE_CLICKHOUSE", _http_url, "http://127.0.0.1:8123", "URL of ClickHouse's HTTP interface"),
     Setting("clickhouse_user", "METERLINE_CLICKHOUSE_USER", str, "default", "ClickHouse user"),
     Setting("clickhouse_password", "METERLINE_CLICKHOUSE_PASSWORD", Secret, "", "ClickHouse password"),
-    Setting("state", "METERLINE_STATE", Path, "meterline-state", "directory of this worker's own RocksDB stores; {slot} in it becomes the first number that no running worker uses, for workers that share a volume"),
+    Setting("state", "METERLINE_STATE", Path, "meterline-state", "directory of this worker's own RocksDB stores; {slot} in it becomes the first number that no running worker uses, for workers that share a volume; a sink keeps next to nothing in its own"),
     Setting("snapshots", "METERLINE_SNAPSHOTS", str, "", "fsspec URL of the snapshot store, for example file:///var/lib/meterline/snapshots or s3://bucket/prefix; empty for none"),
     Setting("snapshot_every_ms", "METERLINE_SNAPSHOT_EVERY", duration_ms, "5m", "how often a partition's state is copied to the snapshot store"),
     Setting("partitions", "METERLINE_PARTITIONS", _whole(1, 1_000), "8", "journal partitions, fixed when the topics are created"),
@@ -151,7 +151,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("gateway_requests", "METERLINE_GATEWAY_REQUESTS", _whole(2, 100_000), "256", "most requests that a gateway works on at once; what is more hears 429"),
     Setting("gateway_secrets", "METERLINE_GATEWAY_SECRETS", _secrets, "", "name:secret, several separated by commas: keys the hashes of API keys and signs sessions; the first one is used for new ones; the same on every gateway"),
     Setting("webhooks", "METERLINE_WEBHOOKS", Secret, "", "endpoints that hear of events: URL SECRET [live or test] [TYPE ...], separated by ; or line ends; types as in plan.created or billing.meter.*"),
-    Setting("instance", "METERLINE_INSTANCE", str, "", "this worker's name among the workers, or this sink's among the sinks, no other's: whoever starts again under its name within METERLINE_SESSION_TIMEOUT has its partitions back at once, and none moves; of two living ones of one name the one that was there first ends; empty for none"),
+    Setting("instance", "METERLINE_INSTANCE", str, "", "this worker's name among the workers, or this sink's among the sinks, no other's: whoever starts again under its name within METERLINE_SESSION_TIMEOUT has its partitions back at once, and none moves; of two living ones of one name the one that was there first ends; {slot} in it becomes the number in METERLINE_STATE; empty for none"),
     Setting("session_timeout_ms", "METERLINE_SESSION_TIMEOUT", duration_ms, "10s", "how long a silent worker or sink keeps its partitions"),
 )
 # fmt: on

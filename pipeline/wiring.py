@@ -152,14 +152,15 @@ def run_worker(settings: Settings, apart: Apart | None = None) -> None:
     """Run one worker of the live generation until a signal stops it; with ``apart`` of another one."""
     os.environ.setdefault("POLARS_MAX_THREADS", "1")  # one worker, one core; read when Polars is first imported
     from pipeline.replay.following import part_of, rules_of, snapshots_of, state_of
+    from pipeline.stream.slots import claimed
     from pipeline.worker.app import Worker, WorkerSettings
     from pipeline.worker.reset import reset
-    from pipeline.worker.slots import claimed
 
     log_to_standard_error()
     await_kafka(settings)
     part = part_of(ledger(settings), settings.namespace, apart)
-    number, state = part.generation.number, claimed(settings.state)
+    number = part.generation.number
+    state, instance = claimed(settings.state, settings.instance)
     for gone in part.dropped:
         reset(state_of(state, gone))
     wanted = WorkerSettings(
@@ -175,7 +176,7 @@ def run_worker(settings: Settings, apart: Apart | None = None) -> None:
         flush_every_ms=settings.flush_every_ms,
         flush_records=settings.flush_records,
         session_timeout_ms=settings.session_timeout_ms,
-        instance=settings.instance,
+        instance=instance,
     )
     Worker(wanted, codec(settings), part.fate).run()
 
@@ -190,10 +191,12 @@ def run_sink(settings: Settings, apart: Apart | None = None, group: str = "") ->
     load_no_pandas()
     from pipeline.replay.following import part_of
     from pipeline.sink.app import Sink, SinkSettings
+    from pipeline.stream.slots import claimed
 
     log_to_standard_error()
     await_kafka(settings)
     part = part_of(ledger(settings), settings.namespace, apart)
+    state, instance = claimed(settings.state, settings.instance)
     shared = apart is None or bool(group)
     wanted = SinkSettings(
         kafka=settings.librdkafka,
@@ -202,12 +205,12 @@ def run_sink(settings: Settings, apart: Apart | None = None, group: str = "") ->
         shared=shared,
         before=() if group else tuple(topics.sink_group for topics in part.others),
         clickhouse=clickhouse(settings),
-        work_dir=settings.state / "sink",
+        work_dir=state / "sink",
         every_ms=settings.sink_every_ms,
         rows=settings.sink_rows,
         event_log=settings.event_log and (shared or part.moves),
         session_timeout_ms=settings.session_timeout_ms,
-        instance=settings.instance,
+        instance=instance,
     )
     Sink(wanted, codec(settings), part.fate).run()
 

@@ -47,10 +47,12 @@ def health(
         _ask_gateway(settings)
         return
     from pipeline.kafka.progress import own_progress
+    from pipeline.stream.slots import names_here
 
     wiring.await_kafka(settings)
     topics = wiring.live_topics(settings)
-    progress = own_progress(wiring.quiet_kafka(settings), topics.group(part.value))
+    names = names_here(settings.state, settings.instance)
+    progress = own_progress(wiring.quiet_kafka(settings), topics.group(part.value), names)
     if progress is None:
         raise Unavailable(f"the {part.value} has no settled place in its group {topics.group(part.value)}")
     seen = _Looks(Path(tempfile.gettempdir()) / f"meterline-health-{settings.namespace}-{part.value}.json")

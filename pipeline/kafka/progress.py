@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from confluent_kafka import ConsumerGroupState, KafkaException, TopicPartition
@@ -27,17 +27,22 @@ class Progress(NamedTuple):
     """Records that were appended and are not done."""
 
 
-def own_progress(config: Mapping[str, Any], group: str) -> Progress | None:
+def own_progress(config: Mapping[str, Any], group: str, names: Collection[str] = ()) -> Progress | None:
     """The progress of the members that run on this machine; None while there is no settled one in the group.
 
-    Raises Unavailable when Kafka does not answer.
+    ``names``: theirs, where they have any. Kafka goes on calling a member that has taken a place over by the name of
+    the client before, which may have run elsewhere. Raises Unavailable when Kafka does not answer.
     """
     client = admin_client(config)
     try:
         found = client.describe_consumer_groups([group], request_timeout=TIMEOUT_S)[group].result(2 * TIMEOUT_S)
         if found.state != ConsumerGroupState.STABLE:
             return None
-        mine = [member for member in found.members if member.client_id == own_client_id()]
+        mine = [
+            member
+            for member in found.members
+            if (member.group_instance_id in names if names else member.client_id == own_client_id())
+        ]
         if not mine:
             return None
         places = sorted(

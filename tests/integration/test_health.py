@@ -65,6 +65,23 @@ def test_a_worker_is_well_as_long_as_it_makes_progress(
         assert asked("worker")[0] == 1
 
 
+def test_a_worker_that_took_a_place_over_is_well(stack: Stack, namespace: str, tmp_path: Path, asked: Asked) -> None:
+    """Kafka goes on naming the client that had the place before, in a container that is gone."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "sitecustomize.py").write_text("import socket\nsocket.gethostname = lambda: 'a-container-of-before'\n")
+    with Deployment(stack.kafka, namespace, tmp_path / "workers", SESSION_TIMEOUT="60s", INSTANCE="w-1") as deployment:
+        gone = deployment.worker("one", code=str(elsewhere))
+        deployment.await_members(1)
+        assert asked("worker")[0] == 1, "it runs elsewhere"
+        gone.kill()
+        deployment.worker("one")
+        traffic = Traffic(stack.kafka, deployment.topics, deployment.partitions, 4, transactions=False)
+        traffic.send(50)
+        deployment.settle()
+        assert asked("worker", INSTANCE="w-1") == (0, "0 records behind in 6 partitions\n")
+
+
 def test_a_gateway_that_does_not_answer_is_not_well(asked: Asked) -> None:
     code, said = asked("gateway", GATEWAY_LISTEN="0.0.0.0:1")
     assert code == 1

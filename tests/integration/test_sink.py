@@ -255,7 +255,7 @@ def test_two_sinks_share_the_work(stand: Stand) -> None:
 
 def test_a_named_sink_has_its_partitions_back_while_its_session_still_runs(stand: Stand) -> None:
     """Killed -9 and asked to stop: nobody waits for the end of a session that is longer than any test."""
-    names = {"SESSION_TIMEOUT": "20m", "INSTANCE": "sink-0"}
+    names = {"SESSION_TIMEOUT": "20m", "INSTANCE": "sink-{slot}", "STATE": str(stand.home / "sink-{slot}")}
     sink = stand.sink(**names)
     stand.traffic.send(100)
     stand.assert_tables_say_what_the_topics_say()

@@ -11,6 +11,7 @@ import yaml
 
 from pipeline.kafka.access import USERS
 from pipeline.settings import FILE, SECRETS, SETTINGS, UNREAD
+from pipeline.stream.slots import SLOT
 
 ROOT = Path(__file__).parents[2]
 FILES = ("docker-compose.yml", "docker-compose.ha.yml", "docker-compose.security.yml")
@@ -71,6 +72,15 @@ def test_whatever_runs_always_is_restarted_limited_and_asked_for_its_health() ->
         assert found[name]["logging"]["options"]["max-size"]
     for name in OURS:
         assert found[name]["healthcheck"]["test"] == ["CMD", "meterline", "health", name]
+
+
+@pytest.mark.parametrize("name", ["worker", "sink"])
+def test_replicas_share_a_volume_and_each_has_a_name_and_a_directory_of_its_own(name: str) -> None:
+    found = services("docker-compose.yml")[name]
+    assert found["environment"]["METERLINE_INSTANCE"] == f"{name}-{SLOT}"
+    directory, _, own = found["environment"]["METERLINE_STATE"].rpartition("/")
+    assert own == f"{name}-{SLOT}"
+    assert f"{name}-state:{directory}" in found["volumes"]
 
 
 def test_what_is_published_is_published_on_this_machine_alone() -> None:

@@ -68,7 +68,7 @@ def routes() -> Iterator[Operation]:
 
 def test_every_part_is_there() -> None:
     assert set(workloads()) == ALWAYS | {"topics", "migrations"}
-    assert workloads()["worker"]["kind"] == "StatefulSet"
+    assert {name for name, one in workloads().items() if one["kind"] == "StatefulSet"} == {"worker", "sink"}
 
 
 def test_every_file_is_used() -> None:
@@ -153,10 +153,17 @@ def test_whatever_runs_always_has_a_disruption_budget() -> None:
         assert spec["selector"] == workloads()[name]["spec"]["selector"]
 
 
-def test_a_worker_has_a_name_and_a_volume_that_outlive_its_pod() -> None:
-    worker = workloads()["worker"]
-    (instance,) = [one for one in container(worker)["env"] if one["name"] == "METERLINE_INSTANCE"]
+@pytest.mark.parametrize("name", ["worker", "sink"])
+def test_a_member_of_a_group_has_a_name_that_outlives_its_pod(name: str) -> None:
+    found = workloads()[name]
+    (instance,) = [one for one in container(found)["env"] if one["name"] == "METERLINE_INSTANCE"]
     assert instance["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.name"
+    assert found["spec"]["serviceName"] in {one["metadata"]["name"] for one in base() if one["kind"] == "Service"}
+    assert settings_of(found)["METERLINE_SESSION_TIMEOUT"] == "45s"
+
+
+def test_a_worker_has_a_volume_that_outlives_its_pod() -> None:
+    worker = workloads()["worker"]
     (claim,) = worker["spec"]["volumeClaimTemplates"]
     mounts = {one["name"]: one["mountPath"] for one in container(worker)["volumeMounts"]}
     assert settings_of(worker)["METERLINE_STATE"].startswith(mounts[claim["metadata"]["name"]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -20,6 +21,8 @@ ATTEMPT_S = 2.0
 INSIST_S = 120.0
 _LOG_LEVEL = 2
 """syslog's "critical": what fails is raised, and need not be printed by a background thread as well."""
+
+log = logging.getLogger("meterline.kafka")
 
 _T = TypeVar("_T")
 
@@ -74,7 +77,7 @@ def patiently(ask: Callable[[], _T]) -> _T:
 _LEADER_GONE = _UNSETTLED | {
     KafkaError._TIMED_OUT,  # noqa: SLF001  # librdkafka's own codes begin like this
     KafkaError._TRANSPORT,  # noqa: SLF001
-    KafkaError._DESTROY,  # noqa: SLF001  # it has just heard of other brokers, and given up this one
+    KafkaError._DESTROY_BROKER,  # noqa: SLF001  # it has just heard of other brokers, and given up this one
     KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
 }
 
@@ -122,14 +125,19 @@ def watermarks(consumer: Consumer, place: TopicPartition, timeout_s: float) -> t
 
 
 def insistently(ask: Callable[[], _T]) -> _T:
-    """The answer, asked for again while Kafka is away, for INSIST_S: for commands that run for hours."""
-    deadline = time.monotonic() + INSIST_S
+    """The answer, asked for again while Kafka is away, for INSIST_S: for commands that run for hours, and for processes
+    whose next start would only ask the same.
+    """
+    deadline, said = time.monotonic() + INSIST_S, False
     while True:
         try:
             return patiently(ask)
-        except Unavailable:
+        except Unavailable as error:
             if time.monotonic() > deadline:
                 raise
+            if not said:
+                log.info("no answer from Kafka, asking on: %s", error)
+                said = True
             time.sleep(10 * RETRY_S)
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from pipeline.domain.generations import DROPPED, FIRST, Generation
 from pipeline.domain.limits import FoldRules
+from pipeline.kafka.asking import insistently
 from pipeline.kafka.generations import GenerationLedger
 from pipeline.kafka.topics import Topics, topics_of_generation
 from pipeline.stream.app import Fate
@@ -42,8 +43,7 @@ class Part(NamedTuple):
 
 def part_of(ledger: GenerationLedger, namespace: str, apart: Apart | None) -> Part:
     """The live generation, for as long as it is; with ``apart`` another one, for as long as its command runs."""
-    seen = ledger.end()
-    known = ledger.read()
+    seen, known = insistently(lambda: (ledger.end(), ledger.read()))
     mine = known.live if apart is None else known.of(apart.generation)
 
     def follow() -> Fate:

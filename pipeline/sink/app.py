@@ -19,6 +19,7 @@ from faust.types import TP
 from pipeline.clickhouse.connection import Server
 from pipeline.clickhouse.inserting import Inserter
 from pipeline.codec.records import Codec
+from pipeline.kafka.asking import insistently
 from pipeline.kafka.offsets import committed
 from pipeline.kafka.producer import Publisher
 from pipeline.kafka.progress import own_client_id
@@ -92,7 +93,7 @@ class Sink:
         self.app = self._faust_app(fate)
 
     def run(self) -> None:
-        run_app(self.app, self._check_topics)
+        run_app(self.app, lambda: insistently(self._check_topics))
 
     def _check_topics(self) -> None:
         """Raises Unavailable when Kafka does not answer, Refusal when a topic is missing: Faust would wait for ever."""

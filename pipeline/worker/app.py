@@ -19,6 +19,7 @@ from faust.types import TP
 from pipeline.codec.columns import decode_events
 from pipeline.codec.records import Codec
 from pipeline.domain.limits import FoldRules
+from pipeline.kafka.asking import insistently
 from pipeline.kafka.producer import Publisher
 from pipeline.kafka.progress import own_client_id
 from pipeline.kafka.topics import DEAD_LETTER_BYTES_MAX, Topics
@@ -97,7 +98,7 @@ class Worker:
         # worker remembers would take half of its time.
         gc.freeze()
         gc.set_threshold(GARBAGE_EVERY, 20, 100)
-        run_app(self.app, self.opening.topic)
+        run_app(self.app, lambda: insistently(self.opening.topic))
 
     def _faust_app(self, fate: Callable[[], Fate]) -> BatchApp:
         app = stream_app(

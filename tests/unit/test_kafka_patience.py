@@ -10,7 +10,7 @@ from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException
 
 from pipeline.errors import Refusal, Unavailable
 from pipeline.kafka.acknowledged import CONFIG
-from pipeline.kafka.asking import ATTEMPT_S, known_offset, of_leaders, translated
+from pipeline.kafka.asking import ATTEMPT_S, insistently, known_offset, of_leaders, translated
 from pipeline.kafka.producer import DEFAULTS
 
 RECOVERED_WITHIN_MS = 30_000
@@ -29,7 +29,7 @@ def failing(code: int) -> KafkaException:
 
 
 @pytest.mark.parametrize(
-    "code", [KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._DESTROY, KafkaError.FENCED_LEADER_EPOCH]
+    "code", [KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._DESTROY_BROKER, KafkaError.FENCED_LEADER_EPOCH]
 )
 def test_a_leader_that_died_is_not_asked_until_the_time_is_up(code: int) -> None:
     """Its partition has another one by then, which only somebody who asks anew gets to know."""
@@ -75,7 +75,9 @@ def test_a_partition_between_two_leaders_has_no_end_and_is_asked_again() -> None
     assert known_offset(SimpleNamespace(offset=0)) == 0
 
 
-@pytest.mark.parametrize("code", [KafkaError.FENCED_LEADER_EPOCH, KafkaError.NOT_CONTROLLER, KafkaError._DESTROY])
+@pytest.mark.parametrize(
+    "code", [KafkaError.FENCED_LEADER_EPOCH, KafkaError.NOT_CONTROLLER, KafkaError._DESTROY_BROKER]
+)
 def test_what_passes_by_itself_stops_nobody(code: int) -> None:
     """A worker ends with a Refusal and asks on after an Unavailable."""
     assert isinstance(translated(failing(code)), Unavailable)
@@ -83,3 +85,18 @@ def test_what_passes_by_itself_stops_nobody(code: int) -> None:
 
 def test_what_does_not_pass_by_itself_is_refused() -> None:
     assert isinstance(translated(failing(KafkaError.TOPIC_AUTHORIZATION_FAILED)), Refusal)
+
+
+def test_who_starts_while_a_broker_dies_asks_on_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Its next start would only ask the same, a supervisor's pause later."""
+    answers = iter([Unavailable("away"), Unavailable("still away"), "the end"])
+
+    def ask() -> str:
+        answer = next(answers)
+        if isinstance(answer, Unavailable):
+            raise answer
+        return answer
+
+    with caplog.at_level("INFO", "meterline.kafka"):
+        assert insistently(ask) == "the end"
+    assert [record.message for record in caplog.records] == ["no answer from Kafka, asking on: away"]

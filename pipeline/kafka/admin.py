@@ -61,6 +61,8 @@ def describe(config: Mapping[str, Any], names: Iterable[str], within_s: float = 
     for name, future in futures.items():
         try:
             found[name] = future.result(within_s + 5)
+        except TimeoutError as error:
+            raise Unavailable(f"Kafka did not answer in {within_s:.0f} s") from error
         except KafkaException as error:
             if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise translated(error) from error

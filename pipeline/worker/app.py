@@ -28,7 +28,6 @@ from pipeline.stream.ending import agent_of, or_end_process, task_of
 from pipeline.worker.acts import Acts
 from pipeline.worker.cluster import KafkaCluster
 from pipeline.worker.core import CoreLimits, WorkerCore
-from pipeline.worker.memory import share_arenas
 from pipeline.worker.opening import Opening
 from pipeline.worker.snapshots import Snapshots
 from pipeline.worker.stores import LocalStores
@@ -66,7 +65,6 @@ class Worker:
     """One process's part of the journal. ``run`` does not return before a signal stops it."""
 
     def __init__(self, settings: WorkerSettings, codec: Codec, fate: Callable[[], Fate]) -> None:
-        share_arenas()
         self.settings = settings
         self.topics = settings.topics
         snapshots = Snapshots(settings.snapshots) if settings.snapshots else None

@@ -50,7 +50,10 @@ chaos: $(INSTALLED)  ## real processes killed for MINUTES=10 under load, every d
 soak: $(INSTALLED)  ## MINUTES=60 of steady usage: whether memory stays flat; the report in soak-report
 	@$(BIN)/python -m tests.soak --minutes $(if $(filter command line environment,$(origin MINUTES)),$(MINUTES),60)
 
+# atheris is libFuzzer for Python. It is not to be had for every machine, so nothing else asks for it.
 fuzz: $(INSTALLED)  ## hostile bytes for every decoder and parser, for MINUTES=10 in all
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements-fuzz.lock \
+		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-fuzz.lock
 	@$(BIN)/python -m tests.fuzzing --minutes $(MINUTES)
 
 faults: $(INSTALLED)  ## every fault with the tests that carry it; RUN=1 runs them
@@ -87,6 +90,8 @@ lock: $(INSTALLED)  ## choose versions anew and write the lock files
 		--output-file infra/docker/requirements.lock pyproject.toml -
 	@echo uv | $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --upgrade --output-file requirements-uv.lock -
+	@echo atheris==3.0.0 | $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --upgrade --output-file requirements-fuzz.lock -
 
 clean:  ## remove caches and the environment; data in .meterline stays
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist

@@ -101,7 +101,7 @@ def create(
     topics = topics_of_generation(namespace, generation)
     created = create_topics(config, topics, TABLE, partitions, replication)
     for group, wanting in missing_start_offsets(config, topics).items():
-        commit_start_offsets(admin_client(config), group, wanting)
+        commit_start_offsets(config, group, wanting)
     return created
 
 

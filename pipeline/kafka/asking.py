@@ -79,6 +79,7 @@ _LEADER_GONE = _UNSETTLED | {
     KafkaError._TRANSPORT,  # noqa: SLF001
     KafkaError._DESTROY_BROKER,  # noqa: SLF001  # it has just heard of other brokers, and given up this one
     KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
+    KafkaError._NOENT,  # noqa: SLF001  # no partition has a leader
 }
 
 

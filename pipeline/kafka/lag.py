@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka.admin._listoffsets import OffsetSpec
+from confluent_kafka import KafkaException
 
 from pipeline.errors import Unavailable
-from pipeline.kafka.asking import admin_client, known_offset
+from pipeline.kafka.asking import admin_client
+from pipeline.kafka.bounds import EARLIEST, LATEST, offsets
 from pipeline.kafka.offsets import committed
 
 TIMEOUT_S = 10.0
@@ -44,8 +44,8 @@ class LagReader:
     def _lag(self, group: str, topics: list[str]) -> dict[str, Lag]:
         known = self._client.list_topics(timeout=TIMEOUT_S).topics
         pairs = [(topic, number) for topic in topics if topic in known for number in known[topic].partitions]
-        starts = self._offsets(pairs, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
-        ends = self._offsets(pairs, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        starts = offsets(self._config, pairs, EARLIEST, within_s=TIMEOUT_S)
+        ends = offsets(self._config, pairs, LATEST, within_s=TIMEOUT_S)
         stands = committed(self._config, group, pairs)
         lags = dict.fromkeys((topic for topic, _ in pairs), Lag(0, 0))
         for pair in pairs:
@@ -53,8 +53,3 @@ class LagReader:
             come = max(stands.get(pair, 0), starts[pair])
             lags[pair[0]] = Lag(appended + ends[pair] - starts[pair], behind + max(0, ends[pair] - come))
         return lags
-
-    def _offsets(self, pairs: list[tuple[str, int]], spec: OffsetSpec) -> dict[tuple[str, int], int]:
-        asked = {TopicPartition(*pair): spec for pair in pairs}
-        answers = self._client.list_offsets(asked, request_timeout=TIMEOUT_S) if asked else {}
-        return {(entry.topic, entry.partition): known_offset(future.result()) for entry, future in answers.items()}

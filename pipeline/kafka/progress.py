@@ -6,11 +6,11 @@ import socket
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-from confluent_kafka import ConsumerGroupState, KafkaException, TopicPartition
-from confluent_kafka.admin._listoffsets import OffsetSpec
+from confluent_kafka import ConsumerGroupState, KafkaException
 
 from pipeline.errors import Unavailable
-from pipeline.kafka.asking import admin_client, known_offset
+from pipeline.kafka.asking import admin_client
+from pipeline.kafka.bounds import LATEST, offsets
 from pipeline.kafka.offsets import committed
 
 TIMEOUT_S = 5.0
@@ -48,12 +48,9 @@ def own_progress(config: Mapping[str, Any], group: str, names: Collection[str] =
         places = sorted(
             (place.topic, place.partition) for member in mine for place in member.assignment.topic_partitions
         )
-        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-        asked = {TopicPartition(*place): latest for place in places}
-        answers = client.list_offsets(asked, request_timeout=TIMEOUT_S) if asked else {}
-        ends = {(place.topic, place.partition): known_offset(future.result()) for place, future in answers.items()}
     except KafkaException as error:
         raise Unavailable(f"Kafka: {error.args[0].str()}") from error
+    ends = offsets(config, places, LATEST, within_s=TIMEOUT_S)
     stands = committed(config, group, places)
     done = {place: stands.get(place, 0) for place in places}
     return Progress(

@@ -7,11 +7,10 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from pipeline.errors import Refusal
-from pipeline.kafka.asking import TIMEOUT_S, admin_client, answer_of, known_offset, patiently, topics_of, translated
+from pipeline.kafka.asking import TIMEOUT_S, admin_client, answer_of, patiently, topics_of, translated
+from pipeline.kafka.bounds import EARLIEST, offsets
 from pipeline.kafka.offsets import committed
 from pipeline.kafka.topics import GROUPS, TABLE, Topics
 
@@ -41,22 +40,11 @@ def _only(futures: dict[Any, Future[_T]]) -> _T:
     return answer_of(future)
 
 
-def _start_offsets(client: AdminClient, pairs: list[tuple[str, int]]) -> list[TopicPartition]:
-    """The first offset of each partition that still exists: 0, unless retention has moved the start."""
-    earliest = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
-
-    def ask() -> list[TopicPartition]:
-        answers = client.list_offsets({TopicPartition(*pair): earliest for pair in pairs}, request_timeout=TIMEOUT_S)
-        return [
-            TopicPartition(place.topic, place.partition, known_offset(answer_of(future)))
-            for place, future in answers.items()
-        ]
-
-    return patiently(ask)
-
-
-def commit_start_offsets(client: AdminClient, group: str, wanting: list[tuple[str, int]]) -> None:
-    starts = _start_offsets(client, wanting)
+def commit_start_offsets(config: Mapping[str, Any], group: str, wanting: list[tuple[str, int]]) -> None:
+    """Commit the first offset that still exists of each partition: 0, unless retention has moved the start."""
+    client = admin_client(config)
+    first = patiently(lambda: offsets(config, wanting, EARLIEST))
+    starts = [TopicPartition(*place, offset) for place, offset in first.items()]
     request = ConsumerGroupTopicPartitions(group, starts)
 
     def alter() -> None:

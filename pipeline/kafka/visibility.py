@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
-from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from pipeline.errors import Unavailable
-from pipeline.kafka.asking import admin_client, known_offset
+from pipeline.kafka.bounds import LATEST, newest_ms, offsets
 from pipeline.kafka.topics import Topics
 
 TIMEOUT_S = 5.0
@@ -41,7 +40,7 @@ class VisibilityReader:
 
     def __init__(self, config: Mapping[str, Any], topics: Topics, partitions: int) -> None:
         self.topics = topics
-        self._admin = admin_client(config)
+        self._config = config
         self._partitions = range(partitions)
         self._worker = _asking(config, topics.worker_group)
         self._sink = _asking(config, topics.sink_group)
@@ -66,29 +65,24 @@ class VisibilityReader:
         self._sink.close()
 
     def _look(self) -> Look:
-        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-        newest = OffsetSpec.max_timestamp()  # type: ignore[no-untyped-call]
         folded = self._committed(self._worker, self.topics.journal)
-        summaries_end = self._listed(self.topics.summaries, latest)
+        summaries_end = self._ends(self.topics.summaries)
         copied = self._committed(self._sink, self.topics.summaries)
-        ends = self._listed(self.topics.journal, latest)
-        times = self._listed(self.topics.journal, newest)
-        return Look(
-            folded,
-            {number: known_offset(one) for number, one in summaries_end.items()},
-            copied,
-            {number: known_offset(one) for number, one in ends.items()},
-            {number: one.timestamp for number, one in times.items() if one.timestamp >= 0},
-        )
+        ends = self._ends(self.topics.journal)
+        times = newest_ms(self._config, self._places(self.topics.journal), within_s=TIMEOUT_S)
+        newest = {number: at_ms for (_, number), at_ms in times.items() if at_ms >= 0}
+        return Look(folded, summaries_end, copied, ends, newest)
 
     def _committed(self, consumer: Consumer, topic: str) -> Offsets:
         places = consumer.committed([TopicPartition(topic, number) for number in self._partitions], timeout=TIMEOUT_S)
         return {place.partition: max(0, place.offset) for place in places}
 
-    def _listed(self, topic: str, spec: OffsetSpec) -> dict[int, Any]:
-        asked = {TopicPartition(topic, number): spec for number in self._partitions}
-        answers = self._admin.list_offsets(asked, request_timeout=TIMEOUT_S)
-        return {place.partition: future.result() for place, future in answers.items()}
+    def _ends(self, topic: str) -> Offsets:
+        found = offsets(self._config, self._places(topic), LATEST, within_s=TIMEOUT_S)
+        return {number: end for (_, number), end in found.items()}
+
+    def _places(self, topic: str) -> list[tuple[str, int]]:
+        return [(topic, number) for number in self._partitions]
 
 
 def _asking(config: Mapping[str, Any], group: str) -> Consumer:

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
-from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from pipeline.errors import Unavailable
-from pipeline.kafka.asking import admin_client, known_offset
+from pipeline.kafka.asking import admin_client
+from pipeline.kafka.bounds import LATEST, offsets
 from pipeline.kafka.offsets import committed
 
 TIMEOUT_S = 5.0
@@ -30,20 +30,14 @@ def oldest_waiting_ms(config: Mapping[str, Any], group: str, topics: Iterable[st
 
 
 def _first_waiting(config: Mapping[str, Any], group: str, topics: list[str]) -> list[TopicPartition]:
-    client = admin_client(config)
-    known = client.list_topics(timeout=TIMEOUT_S).topics
-    every = [TopicPartition(topic, n) for topic in topics if topic in known for n in known[topic].partitions]
+    known = admin_client(config).list_topics(timeout=TIMEOUT_S).topics
+    every = [(topic, number) for topic in topics if topic in known for number in known[topic].partitions]
     if not every:
         return []
-    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-    ends = client.list_offsets(dict.fromkeys(every, latest), request_timeout=TIMEOUT_S)
-    stands = committed(config, group, [(place.topic, place.partition) for place in every])
-    waiting = []
-    for place, end in ends.items():
-        come = max(0, stands.get((place.topic, place.partition), 0))
-        if come < known_offset(end.result()):
-            waiting.append(TopicPartition(place.topic, place.partition, come))
-    return waiting
+    ends = offsets(config, every, LATEST, within_s=TIMEOUT_S)
+    stands = committed(config, group, every)
+    come = {place: max(0, stands.get(place, 0)) for place in every}
+    return [TopicPartition(*place, come[place]) for place, end in ends.items() if come[place] < end]
 
 
 def _appended_at_ms(config: Mapping[str, Any], places: list[TopicPartition]) -> Iterable[int]:

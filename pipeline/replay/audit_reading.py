@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
-from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from pipeline.errors import Refusal, Unavailable
-from pipeline.kafka.asking import admin_client, answer_of, known_offset, patiently
+from pipeline.kafka.asking import patiently
+from pipeline.kafka.bounds import EARLIEST, LATEST, offsets
 
 CHUNK_RECORDS = 5_000
 POLL_S = 0.05
@@ -28,20 +28,10 @@ class Bounds(NamedTuple):
 
 def bounds_of(config: Mapping[str, Any], topic: str, partitions: int) -> list[Bounds]:
     """By partition. Raises Unavailable."""
-    return [Bounds(*ends) for ends in zip(*(_offsets(config, topic, partitions, spec) for spec in _ENDS), strict=True)]
-
-
-_ENDS = (OffsetSpec.earliest(), OffsetSpec.latest())  # type: ignore[no-untyped-call]
-
-
-def _offsets(config: Mapping[str, Any], topic: str, partitions: int, spec: OffsetSpec) -> list[int]:
-    asked = {TopicPartition(topic, number): spec for number in range(partitions)}
-
-    def ask() -> list[int]:
-        answers = admin_client(config).list_offsets(asked, request_timeout=TIMEOUT_S)
-        return [known_offset(answer_of(answers[place])) for place in asked]
-
-    return patiently(ask)
+    places = [(topic, number) for number in range(partitions)]
+    first = patiently(lambda: offsets(config, places, EARLIEST))
+    end = patiently(lambda: offsets(config, places, LATEST))
+    return [Bounds(first[place], end[place]) for place in places]
 
 
 class Client:

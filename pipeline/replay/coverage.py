@@ -6,11 +6,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from confluent_kafka import TopicPartition
-from confluent_kafka.admin._listoffsets import OffsetSpec
-
 from pipeline.errors import Unavailable
-from pipeline.kafka.asking import TIMEOUT_S, admin_client, answer_of, insistently, known_offset
+from pipeline.kafka.asking import insistently
+from pipeline.kafka.bounds import EARLIEST, LATEST, offsets
 from pipeline.kafka.offsets import committed
 from pipeline.kafka.topics import Topics
 
@@ -88,15 +86,7 @@ class Coverage:
         return insistently(lambda: committed(self._kafka, group, places))
 
     def _ends(self, places: list[Place]) -> dict[Place, int]:
-        return self._offsets(places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        return insistently(lambda: offsets(self._kafka, places, LATEST))
 
     def _starts(self, places: list[Place]) -> dict[Place, int]:
-        return self._offsets(places, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
-
-    def _offsets(self, places: list[Place], spec: OffsetSpec) -> dict[Place, int]:
-        def ask() -> dict[Place, int]:
-            asked = {TopicPartition(*place): spec for place in places}
-            answers = admin_client(self._kafka).list_offsets(asked, request_timeout=TIMEOUT_S)
-            return {(one.topic, one.partition): known_offset(answer_of(future)) for one, future in answers.items()}
-
-        return insistently(ask)
+        return insistently(lambda: offsets(self._kafka, places, EARLIEST))

@@ -89,7 +89,7 @@ class Ground:
         wanted = (names.summaries, names.dispositions, names.adjustments, names.catalog, names.journal)
         places = [(topic, number) for topic in wanted if topic in present for number in present[topic].partitions]
         admin.delete(self.kafka, (), [self.filling_group])
-        commit_start_offsets(admin_client(self.kafka), self.filling_group, places)
+        commit_start_offsets(self.kafka, self.filling_group, places)
 
     def filling_wanted(self) -> bool:
         """Whether the tables were lost and nobody has filled them since."""

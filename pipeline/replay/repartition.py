@@ -24,15 +24,15 @@ import time
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from confluent_kafka import IsolationLevel, TopicPartition
-from confluent_kafka.admin._listoffsets import OffsetSpec
+from confluent_kafka import IsolationLevel
 
 from pipeline.codec.records import Codec
 from pipeline.domain.generations import BUILDING, Generation
 from pipeline.errors import MeterlineError, Refusal, Unavailable
 from pipeline.kafka import fence
 from pipeline.kafka.admin import describe
-from pipeline.kafka.asking import TIMEOUT_S, admin_client, answer_of, known_offset, patiently
+from pipeline.kafka.asking import patiently
+from pipeline.kafka.bounds import LATEST, newest_ms, offsets
 from pipeline.kafka.offsets import committed
 from pipeline.replay.copying import Copier, Cursors, Journal
 from pipeline.replay.coverage import LOOK_EVERY_S, Coverage
@@ -216,14 +216,8 @@ class _Moving:
 
     def _newest_ms(self) -> int:
         """The append time of the newest record."""
-        newest = OffsetSpec.max_timestamp()  # type: ignore[no-untyped-call]
-
-        def ask() -> int:
-            asked = {TopicPartition(self._old.journal, number): newest for number in range(self._move.old.partitions)}
-            answers = admin_client(self._kafka).list_offsets(asked, request_timeout=TIMEOUT_S)
-            return max(int(answer_of(future).timestamp) for future in answers.values())
-
-        return patiently(ask)
+        places = [(self._old.journal, number) for number in range(self._move.old.partitions)]
+        return max(patiently(lambda: newest_ms(self._kafka, places)).values())
 
     def _partitions(self, topic: str) -> range:
         return range(describe(self._kafka, [topic])[topic].partitions)
@@ -231,13 +225,4 @@ class _Moving:
     def _ends(
         self, places: list[tuple[str, int]], isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED
     ) -> Mapping[tuple[str, int], int]:
-        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-
-        def ask() -> Mapping[tuple[str, int], int]:
-            asked = {TopicPartition(*place): latest for place in places}
-            answers = admin_client(self._kafka).list_offsets(
-                asked, isolation_level=isolation, request_timeout=TIMEOUT_S
-            )
-            return {(one.topic, one.partition): known_offset(answer_of(future)) for one, future in answers.items()}
-
-        return patiently(ask)
+        return patiently(lambda: offsets(self._kafka, places, LATEST, isolation=isolation))

@@ -28,6 +28,9 @@ def drain(fetched: Any, records_max: int) -> RecordBatch | None:
     if not fetched.check_assignment(tp) or not fetched.has_more():
         return None
     piece = fetched._partition_records
+    # A generator that goes unused here. It and the piece refer to each other: the bytes of every fetch would stay until
+    # the cycle collector comes, and a worker lets that come once in hours.
+    piece._records_iterator = None
     start = piece.next_fetch_offset
     offsets: list[Any] = []
     times: list[Any] = []

@@ -7,7 +7,9 @@ aborted, with the markers that end transactions, stamped by the broker or by pro
 from __future__ import annotations
 
 import asyncio
+import gc
 import struct
+import weakref
 from random import Random
 from typing import Any
 
@@ -182,6 +184,20 @@ def test_bytes_that_changed_on_their_way_are_never_read() -> None:
     log.firsts, log.batches, log.aborted = [0], [bytes(broken)], []
     with pytest.raises(CorruptRecordException):
         asyncio.run(drained(log.records(0, READ_COMMITTED), 10))
+
+
+def test_what_was_fetched_goes_as_soon_as_it_is_drained() -> None:
+    """Without the cycle collector, which a worker runs once in hours."""
+    log = Log(1)
+    gc.disable()
+    try:
+        records = log.records(0, READ_COMMITTED)
+        alive = weakref.ref(records)
+        asyncio.run(drained(records, 10_000))
+        del records
+        assert alive() is None
+    finally:
+        gc.enable()
 
 
 def test_nothing_is_read_of_a_partition_that_moved_or_was_paused() -> None:

@@ -4,6 +4,7 @@
 //
 // REQUESTS_PER_S of 0 means as fast as answers come. Otherwise requests are due at fixed times, and a latency counts
 // from when its request was due, not from when a connection was free for it: waiting is part of what a client sees.
+// Ends when its standard input is closed: it does not outlive whoever started it.
 // Writes one line of JSON. `units` is the exact sum of the values of all events that were answered with 200.
 
 import java.io.ByteArrayOutputStream;
@@ -22,7 +23,22 @@ import java.util.concurrent.atomic.AtomicLong;
 public class LoadGenerator {
     static final int CUSTOMERS = 1000;
 
+    private static void endWithParent() {
+        Thread watch = new Thread(() -> {
+            try {
+                while (System.in.read() >= 0) {
+                }
+            } catch (IOException closed) {
+                // as good as its end
+            }
+            Runtime.getRuntime().halt(1);
+        });
+        watch.setDaemon(true);
+        watch.start();
+    }
+
     public static void main(String[] arguments) throws Exception {
+        endWithParent();
         String host = arguments[0];
         int port = Integer.parseInt(arguments[1]);
         Load load = new Load(arguments[2], arguments[3], arguments[4], Integer.parseInt(arguments[5]), host + ":" + port);

@@ -68,7 +68,13 @@ class Gateway(NamedTuple):
         argv = [java(), "-Xmx256m", "-XX:+UseSerialGC", str(_GENERATOR), "127.0.0.1", str(self.port), path]
         argv += [self.token if of_stream else self.key, EVENT_NAME, str(EVENTS_PER_CALL if of_stream else 1)]
         argv += [str(CONNECTIONS), str(seconds), str(per_s)]
-        said = json.loads(subprocess.run(argv, check=True, capture_output=True, text=True).stdout)
+        # It ends when nobody holds its standard input open any more, so it cannot outlive this process.
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as generator:
+            assert generator.stdout is not None
+            told = generator.stdout.read()
+        if generator.returncode:
+            raise subprocess.CalledProcessError(generator.returncode, _GENERATOR.name)
+        said = json.loads(told)
         assert said["answers"] == {"200": said["requests"]}, said["answers"]
         self.process.checked_log()
         return Answered(*(said[name] for name in Answered._fields))

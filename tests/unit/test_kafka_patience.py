@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException
 
+import pipeline
 from pipeline.errors import Refusal, Unavailable
 from pipeline.kafka.acknowledged import CONFIG
 from pipeline.kafka.asking import ATTEMPT_S, insistently, known_offset, of_leaders, translated
@@ -100,3 +102,9 @@ def test_who_starts_while_a_broker_dies_asks_on_and_says_so_once(caplog: pytest.
     with caplog.at_level("INFO", "meterline.kafka"):
         assert insistently(ask) == "the end"
     assert [record.message for record in caplog.records] == ["no answer from Kafka, asking on: away"]
+
+
+def test_one_place_alone_asks_where_partitions_end() -> None:
+    """Elsewhere nobody would look again who leads (kafka/bounds.py)."""
+    sources = Path(pipeline.__file__).parent.rglob("*.py")
+    assert [path.name for path in sources if "list_offsets(" in path.read_text()] == ["bounds.py"]

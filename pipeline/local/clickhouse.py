@@ -142,7 +142,7 @@ class Engine:
 
 def _selects(sql: str) -> bool:
     """Whether this is a query that chDB can stream; it cannot stream SHOW, DESCRIBE and the like."""
-    return next((token.text for token in statement.tokens(sql)), "") in ("SELECT", "WITH", "FROM", "(")
+    return statement.first_of(sql) in ("SELECT", "WITH", "FROM", "(")
 
 
 def _examine(connection: Any, request: Request) -> str:
@@ -151,7 +151,7 @@ def _examine(connection: Any, request: Request) -> str:
     sql = request.sql if request.rows is None else f"{request.sql} FORMAT {request.input_format}"
     found = connection._conn.classify_query(sql)  # noqa: SLF001 - chDB's own wrapper does not pass it on
     kind = found["query_class"].name
-    first = next((token.text for token in statement.tokens(sql)), "")
+    first = statement.first_of(sql)
     if kind == "UNKNOWN":
         # EXPLAIN AST parses and runs nothing: its error is the parser's, in ClickHouse's own words.
         connection.query(f"EXPLAIN AST {sql}", "Null")

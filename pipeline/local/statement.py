@@ -28,9 +28,10 @@ NOT_IMPLEMENTED, SYNTAX_ERROR, UNKNOWN_COMPRESSION, UNKNOWN_SETTING, READONLY = 
 TOO_MANY_QUERIES, CANNOT_DECOMPRESS = 202, 271
 ACCESS_DENIED, QUERY_IS_TOO_LARGE, STD_EXCEPTION = 497, 552, 1001
 
-# Latin-1 text in, so that offsets are bytes; the curly quotes are the two that ClickHouse's lexer takes, as UTF-8.
+# Latin-1 text in, so that offsets are bytes; blanks and curly quotes are those that ClickHouse's lexer takes, as UTF-8.
 _TOKEN = re.compile(
-    r"""(?P<blank>\s+ | --[^\n]* | \#[\ !][^\n]* | /\*.*?(?:\*/|\Z))
+    r"""(?P<blank>[ \t\n\v\f\r]+ | \xc2[\x85\xa0] | \xe1\xa0\x8e | \xe2\x80[\x80-\x8d\xa8\xa9\xaf] | \xe2\x81[\x9f\xa0]
+          | \xe3\x80\x80 | \xef\xbb\xbf | --[^\n]* | \#[\ !][^\n]* | /\*.*?(?:\*/|\Z))
       | (?P<word>[A-Za-z_][A-Za-z0-9_]*)
       | (?P<quoted>'(?:[^'\\]|\\.|'')*(?:'|\Z) | `(?:[^`\\]|\\.|``)*(?:`|\Z) | "(?:[^"\\]|\\.|"")*(?:"|\Z)
           | \xe2\x80\x98.*?(?:\xe2\x80\x99|\Z) | \xe2\x80\x9c.*?(?:\xe2\x80\x9d|\Z)
@@ -41,16 +42,22 @@ _TOKEN = re.compile(
 
 
 class Token(NamedTuple):
-    """A word in upper case, one other character, or ``'`` for anything quoted; where it begins and ends; its depth."""
+    """A word in upper case, one other character, or ``'`` for anything quoted; where it begins and ends."""
 
     text: str
     start: int
     end: int
     depth: int
+    """How many brackets are open."""
+
+
+def first_of(sql: str) -> str:
+    """The text of a statement's first token; empty when there is none."""
+    return next((token.text for token in tokens(sql.encode().decode("latin-1"))), "")
 
 
 def tokens(sql: str) -> Iterator[Token]:
-    """The tokens of a statement without blanks and comments. ``depth`` counts open brackets."""
+    """The tokens of a statement whose bytes are read as Latin-1, without blanks and comments."""
     depth = 0
     for match in _TOKEN.finditer(sql):
         kind = match.lastgroup if match.lastgroup != "tag" else "quoted"

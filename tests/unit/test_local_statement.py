@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import chdb
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,6 +53,9 @@ def test_rows_are_never_mistaken_for_sql(rows: bytes) -> None:
         ("SELECT * FROM (SELECT 1 AS format)", Parts("SELECT * FROM (SELECT 1 AS format)", None, "")),
         ("SELECT $$ FORMAT CSV $$", Parts("SELECT $$ FORMAT CSV $$", None, "")),
         (" ; ", Parts("", None, "")),
+        ("SELECT 1 AS à", Parts("SELECT 1 AS à", None, "")),
+        ("SELECT 1 AS `Å`", Parts("SELECT 1 AS `Å`", None, "")),
+        ("SELECT\u00a01\u2003FORMAT\u3000TSV\ufeff", Parts("SELECT\u00a01\u2003", "TSV", "")),
     ],
 )
 def test_a_query_is_taken_apart_at_its_own_format_clause(sql: str, expected: Parts) -> None:
@@ -90,12 +94,29 @@ def test_ordinary_queries_are_not_suspicious() -> None:
         ("INSERT INTO t /* VALUES */ FROM INFILE 'x'", True),
         ("INSERT INTO t VALUES ('FROM INFILE')", False),
         ("CREATE DATABASE d ENGINE = Atomic SETTINGS disk = disk(type = web)", True),
+        ("CREATE\u00a0DATABASE d ENGINE = Atomic SETTINGS disk = disk(type = web)", True),
+        ("\ufeffCREATE\u200bDATABASE d SETTINGS disk = disk(type = web)", True),
+        ("INSERT INTO t FROM\u2028INFILE 'x' FORMAT CSV", True),
         ("CREATE DATABASE d", False),
         ("CREATE TABLE t (a Int8) ENGINE = MergeTree ORDER BY a SETTINGS index_granularity = 8", False),
     ],
 )
 def test_some_writes_are_refused_for_their_text(sql: str, refused: bool) -> None:
     assert (statement.refusal(sql) is not None) is refused
+
+
+def test_blanks_are_those_of_the_engine() -> None:
+    """Were one of them none here, a word behind it would go unseen; were there others, letters would be cut in two."""
+    points = [*range(1, 0x24), 0x7F, 0x85, 0xA0, 0x1680, 0x180E, *range(0x2000, 0x2070), 0x3000, 0xFEFF]
+    ours = {point for point in points if statement.first_of(chr(point)) == ""}
+    assert ours == {point for point in points if _is_blank_to_the_engine(chr(point))}
+
+
+def _is_blank_to_the_engine(text: str) -> bool:
+    try:
+        return bytes(chdb.query(f"SELECT{text}1", "TSV").bytes()) == b"1\n"
+    except RuntimeError:
+        return False
 
 
 def test_functions_are_found_in_a_syntax_tree() -> None:

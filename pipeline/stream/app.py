@@ -24,7 +24,8 @@ from yarl import URL
 
 from pipeline import logs
 from pipeline.errors import Unavailable
-from pipeline.stream.ending import end_process
+from pipeline.stream.ending import end_process, task_of
+from pipeline.stream.memory import give_back_forever
 from pipeline.stream.place import NamedPlace
 from pipeline.stream.transport import BatchTransport, PassSchema, StartOffsets, Tableless
 
@@ -112,6 +113,7 @@ def stream_app(
     )
     if instance:
         app.place = NamedPlace(instance, group, session_timeout_ms / 1000, work_dir)
+    app.task(task_of(give_back_forever))
     return app
 
 

@@ -28,7 +28,6 @@ from pipeline.stream.ending import agent_of, or_end_process, task_of
 from pipeline.worker.acts import Acts
 from pipeline.worker.cluster import KafkaCluster
 from pipeline.worker.core import CoreLimits, WorkerCore
-from pipeline.worker.memory import give_back_forever
 from pipeline.worker.opening import Opening
 from pipeline.worker.snapshots import Snapshots
 from pipeline.worker.stores import LocalStores
@@ -118,7 +117,6 @@ class Worker:
         app.task(task_of(self.core.flush_forever))
         app.task(task_of(self.core.watch_journal))
         app.task(task_of(self.core.watch_summaries))
-        app.task(task_of(give_back_forever))
         if self.core.stores.snapshots_kept:
             app.task(task_of(self.core.snapshot_forever))
             if not self.settings.acting:  # whoever switches over wants it; SIGUSR1 and 2 are Faust's

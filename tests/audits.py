@@ -41,6 +41,13 @@ class Audited:
         command = [sys.executable, "-m", "pipeline.cli", "audit", "--processes", str(processes), *arguments]
         return subprocess.run(command, env=self._environ(environ), capture_output=True, text=True, check=False)
 
+    def said(self, *arguments: str) -> str:
+        """What another command says, which must end well."""
+        command = [sys.executable, "-m", "pipeline.cli", *arguments]
+        done = subprocess.run(command, env=self._environ({}), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "pipeline.cli", "audit", *arguments]
         return subprocess.Popen(command, env=self._environ({}), stdout=subprocess.DEVNULL)

@@ -15,6 +15,7 @@ from pipeline.domain.fold import Journal, Record, Undecodable, step
 from pipeline.domain.limits import FoldRules
 from pipeline.domain.state import PlainState
 from pipeline.errors import UndecodableRecord
+from pipeline.kafka.reading import record_of
 from pipeline.kafka.topics import Topics
 
 ShardKey = tuple[TallyKey, int]
@@ -93,7 +94,7 @@ def read_topic(kafka: str, topic: str) -> Iterator[Read]:
                         message.timestamp()[1],
                         message.key(),
                         message.value(),
-                        dict(message.headers() or ()),
+                        dict(record_of(message).headers),
                     )
     finally:
         consumer.close()

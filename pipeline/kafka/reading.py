@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
+from operator import methodcaller
 from typing import Any, Literal, NamedTuple
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -20,6 +21,17 @@ Start = Literal["beginning", "end"] | int
 """Where to begin in each partition; a number is an offset."""
 
 
+Headers = tuple[tuple[str, str | bytes | None], ...]
+
+UNREADABLE: Headers = (("", None),)
+"""In place of all headers of a record when the name of one is not UTF-8."""
+
+_headers_of: Callable[[Message], Headers | list[tuple[str, str | bytes | None]] | dict[str, str | bytes | None] | None]
+_headers_of = methodcaller("headers")
+"""Of such a record confluent-kafka returns broken tuples and leaves an exception behind. ``message.headers()`` in a hot
+loop of CPython does not look for that, and the process dies later, anywhere; a call by way of C does."""
+
+
 class Record(NamedTuple):
     """A record as it stands in the log."""
 
@@ -28,12 +40,15 @@ class Record(NamedTuple):
     appended_at_ms: int
     key: bytes | None
     value: bytes | None
-    headers: tuple[tuple[str, str | bytes | None], ...]
-    """In their order; a name may stand there twice."""
+    headers: Headers
+    """In their order; a name may stand there twice. ``UNREADABLE`` where a name is not UTF-8."""
 
 
 def record_of(message: Message) -> Record:
-    headers = message.headers() or ()
+    try:
+        headers = _headers_of(message) or ()
+    except SystemError:
+        headers = UNREADABLE
     return Record(
         message.partition() or 0,
         message.offset() or 0,

@@ -14,11 +14,11 @@ from random import Random
 from typing import Any
 
 import pytest
+from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import READ_COMMITTED, READ_UNCOMMITTED, FetchResult, PartitionRecords
 from aiokafka.consumer.subscription_state import SubscriptionState
 from aiokafka.errors import CorruptRecordException
-from aiokafka.record.default_records import DefaultRecordBatchBuilder
-from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from aiokafka.record.util import calc_crc32c
 from aiokafka.structs import TopicPartition
 from hypothesis import given
@@ -35,6 +35,18 @@ CRC_AT, ATTRIBUTES_AT, LAST_DELTA_AT, MAX_TIMESTAMP_AT = 17, 21, 23, 35
 LOG_APPEND, CONTROL = 0x08, 0x20
 ABORT, COMMIT = b"\0\0\0\0", b"\0\0\0\1"
 
+
+class NotText(str):
+    """The name of a header whose bytes are not UTF-8."""
+
+    __slots__ = ()
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        return b"\xff\xfe"
+
+
+HEADERS: list[tuple[str, bytes | None]] = [("trace", b"1"), (NotText("?"), b""), ("trace", None), ("", b"x" * 70_000)]
+
 Row = tuple[int, int, bytes | None, bytes | None]
 
 
@@ -46,11 +58,12 @@ def record_batch(
     codec: int = 0,
     flags: int = 0,
     last_delta: int | None = None,
+    headers: list[tuple[str, bytes | None]] | None = None,
 ) -> bytes:
     """A broker batch. ``rows`` are (offset, timestamp, key, value); the broker's own stamp is the last one's."""
-    builder = DefaultRecordBatchBuilder(2, codec, int(producer != NO_PRODUCER), producer, 0, 0, 1 << 20)
+    builder = _DefaultRecordBatchBuilderPy(2, codec, int(producer != NO_PRODUCER), producer, 0, 0, 1 << 20)
     for offset, timestamp, key, value in rows:
-        builder.append(offset - base, timestamp, key, value, [])
+        builder.append(offset - base, timestamp, key, value, headers or [])
     packed = bytearray(builder.build())
     packed[:8] = struct.pack(">q", base)
     (attributes,) = struct.unpack_from(">h", packed, ATTRIBUTES_AT)
@@ -65,8 +78,9 @@ def record_batch(
 class Log:
     """A random piece of a partition, as a fetch returns it."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, headers: list[tuple[str, bytes | None]] | None = None) -> None:
         self.random = random = Random(seed)
+        self.headers = headers
         self.offset = random.choice([0, 100])
         self.batches: list[bytes] = []
         self.aborted: list[tuple[int, int]] = []
@@ -105,13 +119,14 @@ class Log:
     def _append(self, rows: list[Row], **more: Any) -> None:
         last_delta = rows[-1][0] - self.offset + self.random.choice([0, 0, 2])  # compaction may take the last ones, too
         self.firsts.append(self.offset)
-        self.batches.append(record_batch(self.offset, rows, last_delta=last_delta, **more))
+        headers = None if more.get("flags") == CONTROL or rows[0][0] % 3 == 0 else self.headers
+        self.batches.append(record_batch(self.offset, rows, last_delta=last_delta, headers=headers, **more))
         self.offset += last_delta + 1
 
     def records(self, position: int, isolation: int) -> PartitionRecords:
         """What a fetch at this position returns: everything from the batch on that holds it."""
         first = max((number for number, first in enumerate(self.firsts) if first <= position), default=0)
-        whole = MemoryRecords(b"".join(self.batches[first:]))
+        whole = fetcher.MemoryRecords(b"".join(self.batches[first:]))
         return PartitionRecords(TP, whole, list(self.aborted), position, None, None, True, isolation)
 
 
@@ -136,6 +151,14 @@ async def drained(records: PartitionRecords, records_max: int) -> list[RecordBat
     return batches
 
 
+def rows_of(batches: list[RecordBatch]) -> list[Row]:
+    return [
+        row
+        for batch in batches
+        for row in zip(batch.offsets.tolist(), batch.appended_at_ms.tolist(), batch.keys, batch.values, strict=True)
+    ]
+
+
 @given(st.integers(0, 2**32), st.integers(1, 12), st.sampled_from([READ_COMMITTED, READ_UNCOMMITTED]))
 def test_columns_hold_what_aiokafka_reads_record_by_record(seed: int, records_max: int, isolation: int) -> None:
     log = Log(seed)
@@ -143,16 +166,22 @@ def test_columns_hold_what_aiokafka_reads_record_by_record(seed: int, records_ma
     one_by_one = log.records(position, isolation)
     theirs = [(one.offset, one.timestamp, one.key, one.value) for one in one_by_one]
     batches = asyncio.run(drained(log.records(position, isolation), records_max))
-    assert [
-        row
-        for batch in batches
-        for row in zip(batch.offsets.tolist(), batch.appended_at_ms.tolist(), batch.keys, batch.values, strict=True)
-    ] == theirs
+    assert rows_of(batches) == theirs
+    assert one_by_one.next_fetch_offset > position
     starts = [position, *(batch.next_offset for batch in batches)]
     assert starts == [*(batch.start for batch in batches), one_by_one.next_fetch_offset], (
         "no offset is skipped or read twice"
     )
     assert all((batch.topic, batch.partition) == (TP.topic, TP.partition) for batch in batches)
+
+
+@given(st.integers(0, 2**32))
+def test_headers_that_are_no_text_change_nothing(seed: int) -> None:
+    """aiokafka cannot read such a batch, and any producer may write one: it would come again at every start (F8)."""
+    log, odd = Log(seed), Log(seed, HEADERS)
+    position = log.random.randrange(log.firsts[0], log.end)
+    plain = asyncio.run(drained(log.records(position, READ_COMMITTED), 10_000))
+    assert rows_of(asyncio.run(drained(odd.records(position, READ_COMMITTED), 10_000))) == rows_of(plain)
 
 
 def test_a_stamp_of_the_broker_holds_for_the_whole_batch() -> None:

@@ -19,6 +19,7 @@ from pipeline.errors import UndecodableRecord
 from pipeline.kafka.topics import Topics
 from pipeline.sink.rows import MOMENT_MAX_MS, MOMENT_MIN_MS
 from tests.oracle import World, read_topic
+from tests.workers import running
 
 PATIENCE_S = 180.0
 
@@ -41,7 +42,7 @@ class SinkProcess:
             "METERLINE_SESSION_TIMEOUT": "6s",
             "METERLINE_SINK_EVERY": "50ms",
             **{f"METERLINE_{name}": text for name, text in environ.items()},
-            **({"PYTHONPATH": code} if code else {}),
+            **(running(code) if code else {}),
         }
         with self._log.open("ab") as file:
             self.run = subprocess.Popen(

@@ -53,6 +53,11 @@ def patiently(ask: Callable[[], T]) -> T:
             time.sleep(0.05)
 
 
+def running(code: str) -> dict[str, str]:
+    """The environment in which another state of the repository is run, wherever one stands."""
+    return {"PYTHONPATH": code, "PYTHONSAFEPATH": "1"}
+
+
 class WorkerProcess:
     """One ``meterline worker``, with its state directory and its log."""
 
@@ -173,7 +178,7 @@ class Deployment:
         """
         more = {f"METERLINE_{setting}": text for setting, text in environ.items()}
         if code:
-            more["PYTHONPATH"] = code
+            more |= running(code)
         worker = WorkerProcess(name, self.home / name, self.environ | more, self.home / f"{name}.log")
         self._started = [*(one for one in self._started if one.name != name), worker]
         return worker

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 import tarfile
+import warnings
 from io import BytesIO
 from pathlib import Path
 
@@ -13,7 +16,7 @@ from tests.conftest import Stack
 from tests.oracle import published
 from tests.sinks import SinkGroup, SinkProcess, stored
 from tests.traffic import Traffic, sending
-from tests.workers import Deployment, until
+from tests.workers import Deployment, running, until
 
 ROOT = Path(__file__).parents[2]
 BEFORE = "8bb9293"
@@ -27,9 +30,13 @@ def code_of(commit: str, directory: Path) -> Path:
         ["git", "archive", commit, "pipeline", "schemas", "infra"], cwd=ROOT, capture_output=True, check=False
     )
     if packed.returncode != 0:
+        warnings.warn(f"this clone has no {commit}: the code is upgraded to itself", stacklevel=2)
         return ROOT
     with tarfile.open(fileobj=BytesIO(packed.stdout)) as archive:
         archive.extractall(directory, filter="data")
+    where = [sys.executable, "-c", "import pipeline; print(pipeline.__file__)"]
+    found = subprocess.run(where, env=os.environ | running(str(directory)), capture_output=True, text=True, check=True)
+    assert found.stdout.startswith(str(directory)), "processes would run the present code in place of the earlier"
     return directory
 
 

@@ -29,7 +29,8 @@ from pipeline.gateway.metered import When, meter_of, question
 from pipeline.gateway.operations import Answer, Operation, Schema
 from pipeline.gateway.parameters import Field, ListOf
 from pipeline.gateway.parts import Parts
-from pipeline.gateway.problems import invalid
+from pipeline.gateway.problems import Problem, invalid
+from pipeline.gateway.strict_json import read_json
 
 SCOPE: Final = "summaries:read"
 KIND: Final = "meterline.usage"
@@ -145,8 +146,9 @@ def _token(asked: SummaryQuery, row: Summary, mark: str) -> str:
 
 def _after(token: str, mark: str, asked: SummaryQuery) -> After:
     try:
-        said, local_ms, piece_ms, customer, *groups = json.loads(position_of(token))
-    except (ValueError, TypeError) as error:
+        # Anybody can write one by hand: it is read as strictly as a body.
+        said, local_ms, piece_ms, customer, *groups = read_json(position_of(token).encode())
+    except (Problem, ValueError, TypeError) as error:
         raise invalid("page", "page is the next_page of the page before, as it was given.") from error
     texts = all(text is None or isinstance(text, str) for text in (customer, *groups))
     whole = all(type(ms) is int and abs(ms) <= 2**62 for ms in (local_ms, piece_ms))

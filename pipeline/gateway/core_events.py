@@ -9,7 +9,6 @@ Each gateway keeps the newest ones in memory. An event that was written twice is
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -31,6 +30,7 @@ from pipeline.gateway.operations import Answer, Operation, Schema
 from pipeline.gateway.parameters import Field, ListOf, Object, Text
 from pipeline.gateway.parts import Parts
 from pipeline.gateway.problems import Problem, invalid, shown
+from pipeline.gateway.strict_json import read_json
 from pipeline.kafka.acknowledged import Acknowledged, Outgoing
 from pipeline.kafka.following import Follower
 from pipeline.kafka.reading import Record
@@ -118,10 +118,10 @@ def full_body(event: CoreEvent) -> dict[str, Any]:
 
 
 def _json_object(text: str) -> bytes:
-    """The text as it is, if it is a JSON object: anybody may write to a topic."""
+    """The text as it is, if it is a JSON object: anybody may write to a topic, so it is read as strictly as a body."""
     try:
-        fine = isinstance(json.loads(text), dict)
-    except ValueError:
+        fine = isinstance(read_json(text.encode()), dict)
+    except Problem:
         fine = False
     return text.encode() if fine else b"{}"
 

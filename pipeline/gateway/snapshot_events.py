@@ -15,9 +15,10 @@ from pipeline.gateway.meters import READ_SCOPES
 from pipeline.gateway.operations import Answer, Operation, Schema
 from pipeline.gateway.parameters import Field, ListOf, Text
 from pipeline.gateway.parts import Parts
-from pipeline.gateway.problems import exclusive, missing_object
+from pipeline.gateway.problems import Problem, exclusive, missing_object
 from pipeline.gateway.shapes import expanded
 from pipeline.gateway.snapshots import snapshot_body
+from pipeline.gateway.strict_json import read_json
 
 LIST: dict[str, Field] = {
     "created": CREATED,
@@ -30,9 +31,10 @@ LIST: dict[str, Field] = {
 def event_body(event: CoreEvent) -> dict[str, Any] | None:
     """As v1 shows it; None for one whose data nobody can read: anybody may write to a topic."""
     try:
-        said = json.loads(event.data, parse_float=Decimal)
-    except ValueError:
+        read_json(event.data.encode())  # refuses what no answer could hold, however deep or cut in half
+    except Problem:
         return None
+    said = json.loads(event.data, parse_float=Decimal)
     return snapshot_body(event, said) if isinstance(said, dict) else None
 
 

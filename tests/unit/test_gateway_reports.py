@@ -10,6 +10,7 @@ import pytest
 from pipeline.domain.catalog import Meter
 from pipeline.domain.core_events import CoreEvent
 from pipeline.gateway import reports
+from pipeline.gateway.core_events import full_body
 from pipeline.gateway.reports import SAMPLES_MAX, WINDOW_MS, Invalid, Reports
 from pipeline.gateway.usage import BAD_VALUE, NO_METER, Fault
 
@@ -65,6 +66,7 @@ def test_one_report_per_meter_mode_and_window():
     events = told(added, Announced())
     assert len(events) == len({event.id for event in events}) == 5
     first = json.loads(events[0].data)
+    assert json.loads(bytes(full_body(events[0])["data"])) == first, "it is shown"
     assert first["reason"]["error_count"] == 2
     assert (first["validation_start"][17:], first["validation_end"][17:]) == ("20.000Z", "30.000Z")
     assert {event.type for event in events if event.related is None} == {"v1.billing.meter.no_meter_found"}

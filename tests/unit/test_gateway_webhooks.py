@@ -22,6 +22,8 @@ from pipeline.domain.catalog_log import Applied
 from pipeline.domain.core_events import CoreEvent
 from pipeline.errors import SettingsError
 from pipeline.gateway import webhooks
+from pipeline.gateway.core_events import full_body
+from pipeline.gateway.snapshot_events import event_body
 from pipeline.gateway.snapshots import event_of
 from pipeline.gateway.webhook_endpoints import Endpoint, read_endpoints
 from pipeline.gateway.webhooks import FIRST_PAUSE_S, LONGEST_PAUSE_S, pause_s, payload_of, send, signature
@@ -131,6 +133,17 @@ def test_sizes_keep_their_digits_on_the_way_out():
     product = Product(id="p", livemode=True, created_ms=1, updated_ms=1, version=1, name="P", package_dimensions=sizes)
     event = event_of(Applied(None, product), lambda *_: ())
     assert b'"length":1000000000.000000000001' in payload_of(event)
+
+
+@pytest.mark.parametrize("data", ['{"a":' * 2_000, '{"object":{"name":"\\ud800"}}', "[]", "none", ""])
+def test_s13_an_event_that_nobody_can_read_is_in_nobodys_way(data):
+    """Whoever may write to the topic may write this; lists leave it out, and webhooks go on behind it."""
+    event = event_of(Applied(None, METER), lambda *_: ())._replace(data=data)
+    assert event_body(event) is None
+    with pytest.raises(ValueError, match="no JSON object"):
+        payload_of(event)
+    report = event._replace(type="v1.billing.meter.error_report_triggered")
+    assert bytes(full_body(report)["data"]) == b"{}"
 
 
 def test_the_greatest_product_fits_into_a_record_also_when_all_of_it_changes():

@@ -142,16 +142,22 @@ class CatalogMemory:
                 raise Conflict(one, decided)
 
     def _take(self, record: Record) -> None:
+        one = self._decoded(record)  # before anything else: without the schema registry the record comes again
         self._head = extended(self._head, record.key, record.value, record.headers)
-        try:
-            one = self._codec.decode_catalog(record.value)
-        except UndecodableRecord as error:
-            _log.warning("offset %d of %s is no catalog object and is left out: %s", record.offset, self._topic, error)
+        if one is None:
             return
         outcome = self._catalog.apply(one)
         waiting = self._waiting.pop(record.value or b"", None)
         if waiting is not None:
             waiting.get_loop().call_soon_threadsafe(_settle, waiting, outcome)
+
+    def _decoded(self, record: Record) -> CatalogObject | None:
+        """None for a record that is no catalog object. Raises Unavailable when it is not known what it is."""
+        try:
+            return self._codec.decode_catalog(record.value)
+        except UndecodableRecord as error:
+            _log.warning("offset %d of %s is no catalog object and is left out: %s", record.offset, self._topic, error)
+            return None
 
 
 def _settle(waiting: asyncio.Future[Applied | Refused], outcome: Applied | Refused) -> None:

@@ -25,11 +25,12 @@ STOP_PATIENCE_S = 10.0
 
 
 class Follower:
-    """Hands every committed record of partition 0 to ``take``, in order, each exactly once.
+    """Hands every committed record of partition 0 to ``take``, in order, each until it is taken.
 
-    ``take`` runs on the follower's thread and must not raise: what it raises ends the following, for good, because to
-    go on would leave a record out. ``newest``: begin that many records before the end; None: begin at the very first,
-    and refuse a topic whose first records were deleted.
+    ``take`` runs on the follower's thread. When it raises Unavailable it has done nothing, and the same record is
+    handed over again; whatever else it raises ends the following, for good, because to go on would leave a record out.
+    ``newest``: begin that many records before the end; None: begin at the very first, and refuse a topic whose first
+    records were deleted.
     """
 
     def __init__(

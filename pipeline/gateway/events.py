@@ -41,14 +41,14 @@ async def create_event(parts: Parts, call: Call) -> Answer:
     record = Outgoing(parts.live.journal, event.identifier.encode(), parts.codec.encode_event(event))
     body = _body(call, said, event.identifier, event.timestamp_ms)
     try:
-        again = await parts.recent.write(event.identity, key, asked, lambda: written(parts, [record]), body)
+        answer, again = await parts.recent.write(event.identity, key, asked, lambda: written(parts, [record]), body)
     except AlreadyExists:
         raise _exists(call, event.identifier) from None
     except Problem as problem:
         if problem.status == 429:
             parts.recent.forget(event.identity)
         raise
-    return Answer(body, replayed=again)
+    return Answer(answer, replayed=again)
 
 
 def _exists(call: Call, identifier: str) -> Problem:

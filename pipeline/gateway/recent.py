@@ -74,17 +74,20 @@ class RecentEvents:
         asked: bytes,
         write: Callable[[], Awaitable[None]],
         answer: Any,
-    ) -> bool:
-        """Write an event that is not known here; whether it is written for the second time.
+    ) -> tuple[Any, bool]:
+        """Write an event that is not known here: what to answer, and whether it is a repeat.
 
-        Raises AlreadyExists, and what ``write`` raises: the outcome is unknown then, and the same event may be
-        written again.
+        The answer is ``answer``, or that of the same request, which has written it meanwhile: of several repeats that
+        waited for one that failed, one writes. Raises AlreadyExists, and what ``write`` raises: the outcome is unknown
+        then, and the same event may be written again.
         """
         again = False
         while (known := self._by_identity.get(identity)) is not None:
             await asyncio.shield(known.done)
             if known.answer is not None:
-                raise AlreadyExists
+                if key is None or (known.key, known.asked) != (key, asked):
+                    raise AlreadyExists
+                return known.answer, True
             if self._by_identity.get(identity) is known:  # nobody else tries again already
                 again = True
                 break
@@ -95,7 +98,7 @@ class RecentEvents:
             mine.answer = answer
         finally:
             mine.done.set_result(None)
-        return again
+        return answer, again
 
     def forget(self, identity: Identity) -> None:
         """Nothing of it was done."""

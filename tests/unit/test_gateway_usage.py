@@ -157,14 +157,17 @@ def test_a_repeat_gets_the_answer_and_another_event_an_error():
     async def story():
         recent = RecentEvents()
         assert await recent.repeated(KEY, b"a") is None
-        assert not await recent.write(ONE, KEY, b"a", _written, {"n": 1})
+        assert await recent.write(ONE, KEY, b"a", _written, {"n": 1}) == ({"n": 1}, False)
         assert await recent.repeated(KEY, b"a") == {"n": 1}
         with pytest.raises(OtherRequest):
             await recent.repeated(KEY, b"b")
-        for key in (KEY, OTHER_KEY, None):
+        assert await recent.write(ONE, KEY, b"a", _failed, {"n": 2}) == ({"n": 1}, True), "not written again"
+        for key, asked in ((KEY, b"b"), (OTHER_KEY, b"a"), (None, b"a")):
             with pytest.raises(AlreadyExists):
-                await recent.write(ONE, key, b"a", _written, {"n": 2})
-        assert not await recent.write(OTHER, None, b"a", _written, {"n": 3})
+                await recent.write(ONE, key, asked, _written, {"n": 2})
+        assert await recent.write(OTHER, None, b"a", _written, {"n": 3}) == ({"n": 3}, False)
+        with pytest.raises(AlreadyExists):
+            await recent.write(OTHER, None, b"a", _written, {"n": 4})
         assert await recent.repeated(None, b"a") is None
 
     asyncio.run(story())
@@ -178,7 +181,7 @@ def test_an_unknown_outcome_may_be_written_again_by_anybody():
         assert await recent.repeated(KEY, b"a") is None
         with pytest.raises(ConnectionError):
             await recent.write(ONE, OTHER_KEY, b"b", _failed, {"n": 2})
-        assert await recent.write(ONE, None, b"a", _written, {"n": 3}), "said to be a repeat"
+        assert await recent.write(ONE, None, b"a", _written, {"n": 3}) == ({"n": 3}, True), "said to be a repeat"
         with pytest.raises(AlreadyExists):
             await recent.write(ONE, KEY, b"a", _written, {"n": 4})
 
@@ -220,12 +223,41 @@ def test_those_who_come_meanwhile_wait_for_the_outcome():
     asyncio.run(story(_failed, second_is_written=True))
 
 
+def test_e1_repeats_that_waited_for_a_failure_all_get_the_answer_of_the_one_that_is_written():
+    async def story():
+        recent, written = RecentEvents(), []
+
+        async def request(number: int) -> dict[str, int]:
+            """As a handler does it."""
+            known = await recent.repeated(KEY, b"a")
+            if known is not None:
+                return known
+
+            async def write() -> None:
+                await asyncio.sleep(0.01)
+                if number == 0:
+                    raise ConnectionError
+                written.append(number)
+
+            answer, _ = await recent.write(ONE, KEY, b"a", write, {"n": number})
+            return answer
+
+        first, *repeats = await asyncio.gather(*map(request, range(5)), return_exceptions=True)
+        assert isinstance(first, ConnectionError)
+        assert len(written) == 1, "never two that know of each other"
+        assert repeats == [{"n": written[0]}] * 4
+
+    asyncio.run(story())
+
+
 def test_memory_is_bounded_and_forgetting_is_harmless():
     async def story():
         recent = RecentEvents(kept=10)
         for number in range(100):
             key = (True, str(number))
-            assert not await recent.write(Identity(True, "e", str(number)), key, b"a", _written, number + 1)
+            answer = number + 1
+            written = await recent.write(Identity(True, "e", str(number)), key, b"a", _written, answer)
+            assert written == (answer, False)
         assert len(recent._by_identity) == len(recent._by_key) == 10
         assert await recent.repeated((True, "3"), b"a") is None
         assert await recent.repeated((True, "99"), b"a") == 100

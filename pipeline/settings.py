@@ -148,7 +148,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("event_log", "METERLINE_EVENT_LOG", _switch, "on", "whether the sink copies the journal into meter_events"),
     Setting("gateway_listen", "METERLINE_GATEWAY_LISTEN", _address, "127.0.0.1:8484", "where the gateway answers; put TLS in front of any address but the loopback's"),
     Setting("gateway_metrics", "METERLINE_GATEWAY_METRICS", _address_or_off, "127.0.0.1:8485", "where the gateway tells Prometheus its metrics, never to be reached from outside; off for nowhere"),
-    Setting("gateway_requests", "METERLINE_GATEWAY_REQUESTS", _whole(2, 100_000), "256", "most requests that a gateway works on at once; what is more hears 429"),
+    Setting("gateway_requests", "METERLINE_GATEWAY_REQUESTS", _whole(2, 100_000), "256", "most requests that append usage, and most others, that a gateway works on at once; what is more hears 429"),
     Setting("gateway_secrets", "METERLINE_GATEWAY_SECRETS", _secrets, "", "name:secret, several separated by commas: keys the hashes of API keys and signs sessions; the first one is used for new ones; the same on every gateway"),
     Setting("webhooks", "METERLINE_WEBHOOKS", Secret, "", "endpoints that hear of events: URL SECRET [live or test] [TYPE ...], separated by ; or line ends; types as in plan.created or billing.meter.*"),
     Setting("instance", "METERLINE_INSTANCE", str, "", "this worker's name among the workers, or this sink's among the sinks, no other's: whoever starts again under its name within METERLINE_SESSION_TIMEOUT has its partitions back at once, and none moves; of two living ones of one name the one that was there first ends; {slot} in it becomes the number in METERLINE_STATE; empty for none"),

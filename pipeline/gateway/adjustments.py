@@ -226,6 +226,7 @@ OPERATIONS: tuple[Operation, ...] = (
         summary="Take one event back.",
         answer="billing.meter_event_adjustment",
         fields=V1_FIELDS,
+        writes=True,
     ),
     Operation(
         name="create_meter_event_adjustment_v2",
@@ -238,6 +239,7 @@ OPERATIONS: tuple[Operation, ...] = (
         answer="v2.billing.meter_event_adjustment",
         fields=V2_FIELDS,
         own_body=True,
+        writes=True,
     ),
     Operation(
         name="create_range_adjustment",
@@ -249,5 +251,6 @@ OPERATIONS: tuple[Operation, ...] = (
         summary="Take back the events of a span of time.",
         answer="meterline.range_adjustment",
         fields=RANGE_FIELDS,
+        writes=True,
     ),
 )

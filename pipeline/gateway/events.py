@@ -108,6 +108,7 @@ OPERATIONS: tuple[Operation, ...] = (
         summary="Report usage: one event.",
         answer="billing.meter_event",
         fields=EVENT_FIELDS,
+        writes=True,
     ),
     Operation(
         name="create_meter_event_v2",
@@ -119,5 +120,6 @@ OPERATIONS: tuple[Operation, ...] = (
         summary="Report usage: one event.",
         answer="v2.billing.meter_event",
         fields=EVENT_FIELDS,
+        writes=True,
     ),
 )

@@ -45,8 +45,9 @@ class Operation:
     allowed everything); several, joined by ``|``: one of them suffices; None: anybody, without a key. ``fields``: the
     parameters, of the body for POST, of the query string for GET and DELETE. ``answer``: the schema of a success, or
     the name of one in SHAPES. ``session``: authenticated by a session token in place of a key. ``own_body``: the
-    handler reads ``call.body`` itself, ``fields`` are for the document alone. ``writes``: it appends usage, and has
-    places of its own, so that no number of slow questions keeps usage out. ``media_type``: of the success.
+    handler reads ``call.body`` itself, ``fields`` are for the document alone. ``writes``: it appends usage, or takes
+    some back, and has places of its own, so that no number of slow questions keeps usage out. ``media_type``: of the
+    success.
     """
 
     name: str

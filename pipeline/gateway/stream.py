@@ -106,5 +106,6 @@ OPERATIONS: tuple[Operation, ...] = (
         fields=STREAM_FIELDS,
         session=True,
         own_body=True,
+        writes=True,
     ),
 )

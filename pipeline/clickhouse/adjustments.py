@@ -26,6 +26,7 @@ LIMIT 1
 PAGE_SQL = f"""{_SENT.replace("FROM adjustments", "")}
 FROM (SELECT * FROM adjustments WHERE livemode = {{livemode:Bool}} ORDER BY id, partition, offset LIMIT 1 BY id)
 WHERE ({{event_name:String}} = '' OR event_name = {{event_name:String}})
+    AND id NOT IN {{without:Array(String)}}
     AND (appended_at_ms, id) < ({{before_ms:Int64}}, {{before_id:String}})
 ORDER BY appended_at_ms DESC, id DESC
 LIMIT {{limit:UInt64}}
@@ -70,11 +71,17 @@ def sent_adjustment(client: Client, id_: str, *, livemode: bool) -> Sent | None:
 
 
 def sent_adjustments(
-    client: Client, *, livemode: bool, limit: int, event_name: str = "", before: tuple[int, str] = LAST
+    client: Client,
+    *,
+    livemode: bool,
+    limit: int,
+    event_name: str = "",
+    before: tuple[int, str] = LAST,
+    without: Sequence[str] = (),
 ) -> list[Sent]:
-    """The newest ones before (appended_at_ms, id), newest first. ``event_name``: only of this one."""
+    """The newest ones before (appended_at_ms, id), newest first. ``event_name``: only of this one. ``without``: ids."""
     asked = {"livemode": livemode, "event_name": event_name, "limit": limit}
-    asked |= {"before_ms": before[0], "before_id": before[1]}
+    asked |= {"before_ms": before[0], "before_id": before[1], "without": list(without)}
     return [_sent(row, livemode=livemode) for row in client.query(PAGE_SQL, parameters=asked).result_rows]
 
 

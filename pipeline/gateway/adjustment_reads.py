@@ -7,7 +7,9 @@ moment ago, and is not in ClickHouse yet, is found in this gateway's memory; ano
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from clickhouse_connect.driver.client import Client
 
@@ -17,7 +19,7 @@ from pipeline.domain.limits import EVENT_NAME_CHARS_MAX, SECOND_MS
 from pipeline.gateway.adjustments import RecentAdjustments, adjustment_body
 from pipeline.gateway.calls import Call
 from pipeline.gateway.kinds import Text
-from pipeline.gateway.lists import LIMIT_DEFAULT, LIMIT_MAX, V2_PAGE, page_token, position_of, v2_envelope
+from pipeline.gateway.lists import LIMIT_DEFAULT, V2_PAGE, page_token, position_of, v2_envelope
 from pipeline.gateway.operations import Answer, Operation, Schema
 from pipeline.gateway.parameters import Field
 from pipeline.gateway.parts import Parts
@@ -27,6 +29,8 @@ SCOPES: Final = "adjustments:write|summaries:read"
 PATH: Final = "/v2/billing/meter_event_adjustments"
 RECENT_MS: Final = 60 * SECOND_MS
 """What this gateway accepted so long ago is in ClickHouse, or ClickHouse is behind and the freshness says so."""
+RECENT_MAX: Final = 1_000
+"""So many of these a question names; what is older is shown when ClickHouse has it."""
 
 FIELDS: Final = {
     **V2_PAGE,
@@ -54,35 +58,52 @@ async def retrieve_adjustment(parts: Parts, call: Call) -> Answer:
 
 
 async def list_adjustments(parts: Parts, call: Call) -> Answer:
+    """What this gateway took within the last minute stands where its client was told that it was made, whether
+    ClickHouse has it by now or not: so it stays where it is while somebody turns pages.
+    """
     given, livemode = call.given, call.key.livemode
     limit: int = given.get("limit") or LIMIT_DEFAULT
+    event_name: str = given.get("event_name", "")
     before = _position(given["page"]) if "page" in given else LAST
+    own = _taken_here(parts, call)
 
     def ask(client: Client) -> tuple[list[Sent], dict[str, list[Decided]]]:
-        event_name = given.get("event_name", "")
-        found = sent_adjustments(client, livemode=livemode, limit=limit + 1, event_name=event_name, before=before)
+        others = sent_adjustments(
+            client,
+            livemode=livemode,
+            limit=limit + 1,
+            event_name=event_name,
+            before=before,
+            without=[one.adjustment.id for one in own],
+        )
+        found = sorted((*others, *(one for one in own if _place(one) < before)), key=_place, reverse=True)
         return found, decisions(client, [one.adjustment.id for one in found[:limit]], livemode=livemode)
 
     found, decided = await parts.questions.ask(ask)
-    fresh = _only_here(parts, call, found) if before == LAST else []
     shown = found[:limit]
-    bodies = [_body(parts, one, decided.get(one.adjustment.id, [])) for one in (*fresh, *shown)]
-    more = len(found) > limit
-    next_url = f"{PATH}?limit={limit}&page={_token(shown[-1])}" if more else None
+    next_url = None
+    if len(found) > limit:
+        named = {"event_name": event_name} if event_name else {}
+        next_url = f"{PATH}?" + urlencode({"limit": limit, **named, "page": _token(shown[-1])})
+    bodies = [_body(parts, one, decided.get(one.adjustment.id, [])) for one in shown]
     return Answer(v2_envelope(bodies, next_url=next_url))
 
 
-def _only_here(parts: Parts, call: Call, found: Sequence[Sent]) -> list[Sent]:
-    """What this gateway has just accepted and ClickHouse does not know yet, newest first."""
-    known = {one.adjustment.id for one in found}
-    event_name = call.given.get("event_name")
-    return [
+def _taken_here(parts: Parts, call: Call) -> list[Sent]:
+    """What this gateway has just accepted, the newest RECENT_MAX of it."""
+    recent: RecentAdjustments = parts.recent_adjustments
+    wanted = (
         Sent(one.adjustment, one.created_ms)
-        for one in parts.recent_adjustments.all(call.key.livemode)
-        if one.adjustment.id not in known
-        and one.created_ms > call.now_ms - RECENT_MS
-        and event_name in (None, one.adjustment.event_name)
-    ][:LIMIT_MAX]
+        for one in recent.all(call.key.livemode)
+        if one.created_ms > call.now_ms - RECENT_MS
+        and call.given.get("event_name") in (None, one.adjustment.event_name)
+    )
+    return list(islice(wanted, RECENT_MAX))
+
+
+def _place(one: Sent) -> tuple[int, str]:
+    """By which a list is ordered, the highest first."""
+    return one.appended_at_ms, one.adjustment.id
 
 
 def _token(one: Sent) -> str:

@@ -13,6 +13,7 @@ from pipeline.clickhouse.connection import Server, connect
 from pipeline.clickhouse.migrations import migrate
 from pipeline.domain.events import CancellationRange
 from pipeline.domain.limits import MINUTE_MS
+from pipeline.gateway.adjustment_reads import RECENT_MAX
 
 COLUMNS = ["id", "partition", "offset", "appended_at", "event_name", "livemode", "identifier", "range_customer",
            "range_start", "range_end"]  # fmt: skip
@@ -55,6 +56,14 @@ def test_pages_show_each_adjustment_once_as_it_was_first_sent(client: Client) ->
     assert pages == [(f"a{number}", 1_000 * (number // 2), "calls") for number in (6, 5, 4, 3, 2, 1, 0)]
     assert sent_adjustments(client, livemode=True, limit=9, event_name="other") == []
     assert [one.adjustment.id for one in sent_adjustments(client, livemode=False, limit=9)] == ["test"]
+
+
+def test_a_page_is_without_a_thousand_that_are_named(client: Client) -> None:
+    for number in range(4):
+        sent(client, f"a{number}", number, 1_000 * number)
+    named = ["a2", "'; --", *(f"mtr_event_adj_test_{number:012}" for number in range(RECENT_MAX - 3)), "a0"]
+    page = sent_adjustments(client, livemode=True, limit=9, without=named)
+    assert [one.adjustment.id for one in page] == ["a3", "a1"]
 
 
 def test_one_adjustment_is_its_first_copy_of_its_mode(client: Client) -> None:

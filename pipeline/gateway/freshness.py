@@ -31,6 +31,7 @@ class Covered(NamedTuple):
     """What was known after a look."""
 
     looked_at_ms: int
+    """When the look began: what had been appended by then is in ``ends``."""
     seen: Offsets
     """Below these everything can be seen."""
     ends: Offsets
@@ -51,7 +52,9 @@ class Progress:
         self.seen: Offsets = {}
 
     def after(self, look: Look, now_ms: int, appended_at_ms: Callable[[int, int], int | None]) -> Covered:
-        """``appended_at_ms``: tells when the record at (partition, offset) was appended; asked for what is old."""
+        """``now_ms``: when the look began. ``appended_at_ms``: tells when the record at (partition, offset) was
+        appended; asked for what is old.
+        """
         for number, folded in look.folded.items():
             owed = self._owed.setdefault(number, collections.deque(maxlen=OWED_MAX))
             owed.append((look.summaries_end[number], folded))
@@ -155,7 +158,8 @@ class Freshness:
             self.partitions = len(partitions_of(self._config, topics.journal))
             self._reader = VisibilityReader(self._config, topics, self.partitions)
             self._progress, self._oldest = Progress(), {}
-        self._covered = self._progress.after(self._reader.look(), self._clock(), self._appended_at_ms)
+        now_ms = self._clock()  # before the look: of what comes while it goes on, it knows nothing
+        self._covered = self._progress.after(self._reader.look(), now_ms, self._appended_at_ms)
 
     def _appended_at_ms(self, partition: int, offset: int) -> int | None:
         """Read, now and then; in between what was read last, which is older, or not known."""

@@ -45,6 +45,40 @@ def test_how_old_the_oldest_is_is_unknown_while_one_of_those_that_may_be_it_cann
     assert progress.after(two, 6000, lambda number, _: 700 + number).oldest_unseen_ms == 700
 
 
+class Slow:
+    """A VisibilityReader beside a slow broker: a record comes right after the first look has read the journal's end."""
+
+    topics = "the live ones"
+
+    def __init__(self, clock: list[int]) -> None:
+        self.clock = clock
+        self.ends = iter([(10_000, 100), (14_000, 101)])
+
+    def look(self) -> Look:
+        self.clock[0], journal_end = next(self.ends)
+        told = look(100, 50, 50, journal_end, newest_ms=10_500)
+        self.clock[0] += 3_000  # the newest record's time is answered so much later
+        return told
+
+    def appended_at_ms(self, partition: int, offset: int) -> int | None:
+        raise AssertionError("nothing is old")
+
+
+def test_what_comes_while_a_look_goes_on_is_younger_than_the_look() -> None:
+    clock = [9_000]
+    freshness = Freshness({}, lambda: "the live ones", lambda: clock[0])  # type: ignore[arg-type,return-value]
+    freshness._reader = Slow(clock)  # type: ignore[assignment]
+    freshness._look()
+    first = freshness.as_of()
+    assert first is not None
+    assert (first["looked_at"], first["records_not_visible"]) == ("1970-01-01T00:00:09.000Z", 0)
+    freshness._look()
+    second = freshness.as_of()
+    assert second is not None
+    assert second["records_not_visible"] == 1
+    assert second["oldest_not_visible_age_ms"] >= clock[0] - 10_500, "it came at 10.5 s"
+
+
 class Unreadable:
     """A VisibilityReader whose records are read at the second try."""
 

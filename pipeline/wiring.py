@@ -282,6 +282,7 @@ def run_gateway(settings: Settings) -> int:
         metrics=settings.gateway_metrics,
         requests_max=settings.gateway_requests,
         webhooks=webhook_endpoints(settings),
+        event_log=settings.event_log,
     )
     return run(wanted, codec(settings))
 
@@ -300,8 +301,7 @@ def gateway_secrets(settings: Settings) -> Secrets:
     """The gateway's secrets by name, the signing one first. Raises SettingsError when there are none."""
     from pipeline.gateway.parts import Secrets
 
-    text = settings.gateway_secrets.reveal()
-    if not text:
+    if not (text := settings.gateway_secrets.reveal()):
         raise SettingsError(
             "METERLINE_GATEWAY_SECRETS is empty: give every gateway the same, for example "
             'METERLINE_GATEWAY_SECRETS="2026:$(openssl rand -hex 32)"'

@@ -20,8 +20,8 @@ from pipeline.settings import Settings
 class Behind(NamedTuple):
     """What the worker and the sink have still to do."""
 
-    records: int
-    """0 too when Kafka could not be asked."""
+    records: int | None
+    """None when Kafka could not be asked."""
     said: str
     """A sentence, or nothing."""
 
@@ -43,7 +43,7 @@ def behind(settings: Settings) -> Behind:
         reader = wiring.lag_reader(settings)
         lags = {group: sum(one.behind for one in reader.lag(group, names).values()) for group, names in read.items()}
     except Unavailable as error:
-        return Behind(0, f"Whether more is on its way is not known: {error}")
+        return Behind(None, f"Whether more is on its way is not known: {error}")
     worker, sink = lags[topics.worker_group], lags[topics.sink_group]
     if not worker and not sink:
         return Behind(0, "")

@@ -245,11 +245,11 @@ def _explain_identifier(identifier: str, event_name: str | None, *, livemode: bo
 
     settings = wiring.load_settings()
     server = wiring.clickhouse(settings)
+    late = explanation.behind(settings)  # before the question, as for a sum
     with translated(server):
         found = ask(connect(server), identifier, livemode=livemode, event_name=event_name)
-    behind = explanation.behind(settings)
-    explanation.write(found, behind, event_log=settings.event_log, as_json=as_json)
-    if not found.complete or behind.records:
+    explanation.write(found, late, event_log=settings.event_log, as_json=as_json)
+    if not found.complete or late.records:
         raise typer.Exit(1)
 
 

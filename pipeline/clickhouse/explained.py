@@ -13,18 +13,18 @@ from pipeline.domain.values import value_text
 
 
 def identifier_explained(found: Explanation, records_behind: int | None) -> dict[str, Any]:
-    """``records_behind``: what is not summarised yet; None when that is not known."""
+    """``records_behind``: what is still on its way to ClickHouse; None when that is not known."""
     return {
         "identifier": found.identifier,
         "livemode": found.livemode,
-        "complete": found.complete and not records_behind,
+        "complete": found.complete and records_behind == 0,
         "records_behind": records_behind,
         "decisions": [_decision(one) for one in found.decisions],
     }
 
 
 def number_explained(found: NumberExplanation, records_behind: int | None) -> dict[str, Any]:
-    """``records_behind``: what is not summarised yet; None when that is not known."""
+    """``records_behind``: what is still on its way to ClickHouse; None when that is not known."""
     query = found.query
     return {
         "event_name": query.event_name,

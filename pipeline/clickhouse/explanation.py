@@ -112,6 +112,10 @@ class Decision(NamedTuple):
         return f"{self.partition}:{self.offset}"
 
 
+Place = tuple[int, int]
+"""(partition, offset) in the journal."""
+
+
 class Explanation(NamedTuple):
     """All that ClickHouse knows of an identifier, in the order of the journal, then the adjustments."""
 
@@ -139,11 +143,11 @@ class _Asking:
 def explain(client: Client, identifier: str, *, livemode: bool, event_name: str | None = None) -> Explanation:
     """What became of every record with this identifier."""
     ask = _Asking(client, identifier, livemode, event_name)
-    decided = {(one.partition, one.offset): one for one in map(_disposition, ask.rows(DISPOSITIONS_SQL))}
-    sent = {(one.partition, one.offset): one for one in map(_event, ask.rows(EVENTS_SQL))}
-    sent |= {(one.partition, one.offset): one for one in map(_cancellation, ask.rows(CANCELLATIONS_SQL))}
-    journal = [_joined(sent.get(place), decided.get(place)) for place in sorted({*sent, *decided})]
-    journal = _counted(ask, journal)
+    sent = _by_place(map(_event, ask.rows(EVENTS_SQL)))
+    sent |= _by_place(map(_cancellation, ask.rows(CANCELLATIONS_SQL)))
+    shards = _shards(ask, _journal(ask, sent))
+    # Dispositions once more, behind the shards: what took an event out of one of them may have been decided meanwhile.
+    journal = [_counted(one, shards.get((one.partition, one.offset))) for one in _journal(ask, sent)]
     ids = sorted({one.adjustment_id for one in journal if one.adjustment_id is not None})
     in_journal = {one.adjustment_id for one in journal}
     adjustments = [_adjustment(row, in_journal) for row in ask.rows(ADJUSTMENTS_SQL, adjustment_ids=ids)]
@@ -230,19 +234,30 @@ def _joined(sent: Decision | None, decided: Decision | None) -> Decision:
     )
 
 
-def _counted(ask: _Asking, journal: list[Decision]) -> list[Decision]:
-    """Events without a disposition are counted if their shard has come to them, the first of each event name alone."""
-    known: set[str] = set()
-    found = []
+def _by_place(decisions: Iterable[Decision]) -> dict[Place, Decision]:
+    return {(one.partition, one.offset): one for one in decisions}
+
+
+def _journal(ask: _Asking, sent: dict[Place, Decision]) -> list[Decision]:
+    """Every record that was sent or decided about, with what is decided by now."""
+    decided = _by_place(map(_disposition, ask.rows(DISPOSITIONS_SQL)))
+    return [_joined(sent.get(place), decided.get(place)) for place in sorted({*sent, *decided})]
+
+
+def _shards(ask: _Asking, journal: list[Decision]) -> dict[Place, Shard]:
+    """Of events without a disposition, the first of each event name alone: its shard, if that has come to it."""
+    first: dict[str, Decision] = {}
     for one in journal:
-        if one.record == outcomes.EVENT and one.disposition == UNDECIDED and one.event_name not in known:
-            known.add(one.event_name)
-            shard = _shard(ask, one)
-            if shard is not None and shard.version >= one.offset:
-                found.append(one._replace(disposition=outcomes.COUNTED, counted_into=shard))
-                continue
-        found.append(one)
-    return found
+        if one.record == outcomes.EVENT and one.disposition == UNDECIDED:
+            first.setdefault(one.event_name, one)
+    found = {(one.partition, one.offset): _shard(ask, one) for one in first.values()}
+    return {place: shard for place, shard in found.items() if shard is not None and shard.version >= place[1]}
+
+
+def _counted(one: Decision, shard: Shard | None) -> Decision:
+    if shard is None or one.disposition != UNDECIDED:
+        return one
+    return one._replace(disposition=outcomes.COUNTED, counted_into=shard)
 
 
 def _shard(ask: _Asking, event: Decision) -> Shard | None:

@@ -39,7 +39,7 @@ async def explain_usage(parts: Parts, call: Call) -> Answer:
             if name in given:
                 raise exclusive("identifier", name)
         identifier: str = given["identifier"]
-        behind = parts.freshness.records_not_visible()
+        behind = parts.freshness.records_behind()  # before the question: later it could tell of more than was read
         fate = await parts.questions.ask(
             lambda client: explain(client, identifier, livemode=meter.livemode, event_name=meter.event_name)
         )
@@ -55,7 +55,7 @@ async def explain_usage(parts: Parts, call: Call) -> Answer:
         aggregations=("sum", "count"),
         event_time_window=None,
     )
-    behind = parts.freshness.records_not_visible()
+    behind = parts.freshness.records_behind()
     found = await parts.questions.ask(lambda client: explain_number(client, whole, given.get("limit", EVENTS_MAX)))
     return Answer(number_explained(found, behind))
 

@@ -23,6 +23,8 @@ LOOK_EVERY_S: Final = 1.0
 READ_OLDEST_EVERY_S: Final = 5.0
 """How often the oldest record that cannot be seen is read, to know its age, while it is older than a look."""
 OWED_MAX: Final = 3_600
+OLD_AFTER_MS: Final = 10_000
+"""A look of so long ago says nothing of now."""
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +41,8 @@ class Covered(NamedTuple):
     """When the newest record that cannot be seen was appended; None when all can be seen."""
     oldest_unseen_ms: int | None
     """When the oldest one was, or earlier; None also while that is not known, as of a record that cannot be read."""
+    beside: int
+    """As ``Look`` says."""
 
 
 class Progress:
@@ -70,6 +74,7 @@ class Progress:
             look.journal_end,
             max(newest, default=None),
             _first(oldest),
+            look.beside,
         )
 
     def _oldest_ms(self, number: int, appended_at_ms: Callable[[int, int], int | None]) -> int | None:
@@ -80,14 +85,24 @@ class Progress:
 
 
 class Freshness:
-    """A Service (parts.py). ``live``: the names of the generation that is live, or None while that is not known."""
+    """A Service (parts.py). ``live``: the names of the generation that is live, or None while that is not known.
+    ``event_log``: whether the sink copies it.
+    """
 
     name = "freshness"
 
-    def __init__(self, config: Mapping[str, Any], live: Callable[[], Topics | None], clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        live: Callable[[], Topics | None],
+        clock: Callable[[], int],
+        *,
+        event_log: bool = True,
+    ) -> None:
         self._config = config
         self._live = live
         self._clock = clock
+        self._event_log = event_log
         self._reader: VisibilityReader | None = None
         self._progress = Progress()
         self._covered: Covered | None = None
@@ -121,7 +136,7 @@ class Freshness:
             return None
         return {
             "looked_at": rfc_3339(found.looked_at_ms),
-            "records_not_visible": self.records_not_visible(),
+            "records_not_visible": _not_visible(found),
             "newest_not_visible_age_ms": _age(found.newest_unseen_ms, now_ms),
             "oldest_not_visible_age_ms": _age(found.oldest_unseen_ms, now_ms),
             "partitions": [
@@ -130,10 +145,14 @@ class Freshness:
             ],
         }
 
-    def records_not_visible(self) -> int | None:
-        """Journal records that answers do not know of yet; None while nothing is known."""
+    def records_behind(self) -> int | None:
+        """Records that an explanation may lack, of every topic that it is made of; 0: it has all that was there at the
+        last look. None while that is not known, or has not been for long.
+        """
         found = self._covered
-        return None if found is None else sum(end - found.seen[number] for number, end in found.ends.items())
+        if found is None or self._clock() - found.looked_at_ms > OLD_AFTER_MS:
+            return None
+        return _not_visible(found) + found.beside
 
     async def _follow(self) -> None:
         said = ""
@@ -156,7 +175,10 @@ class Freshness:
             if self._reader is not None:
                 self._reader.close()
             self.partitions = len(partitions_of(self._config, topics.journal))
-            self._reader = VisibilityReader(self._config, topics, self.partitions)
+            adjustments = len(partitions_of(self._config, topics.adjustments))
+            self._reader = VisibilityReader(
+                self._config, topics, self.partitions, adjustments, event_log=self._event_log
+            )
             self._progress, self._oldest = Progress(), {}
         now_ms = self._clock()  # before the look: of what comes while it goes on, it knows nothing
         self._covered = self._progress.after(self._reader.look(), now_ms, self._appended_at_ms)
@@ -180,6 +202,11 @@ class _Read(NamedTuple):
     offset: int
     appended_at_ms: int | None
     read_at_s: float
+
+
+def _not_visible(found: Covered) -> int:
+    """Journal records that answers do not know of yet."""
+    return sum(end - found.seen[number] for number, end in found.ends.items())
 
 
 def _first(moments_ms: list[int | None]) -> int | None:

@@ -44,7 +44,7 @@ Address = tuple[str, int]
 @dataclass(frozen=True, slots=True)
 class GatewaySettings:
     """What one gateway is told. ``metrics`` is where Prometheus asks, apart from ``listen``; None: nowhere.
-    ``requests_max``: requests at once.
+    ``requests_max``: requests at once. ``event_log``: whether the sink copies it.
     """
 
     kafka: Mapping[str, Any]
@@ -56,6 +56,7 @@ class GatewaySettings:
     metrics: Address | None = None
     requests_max: int = 256
     webhooks: tuple[Endpoint, ...] = ()
+    event_log: bool = True
 
 
 class Keys(Protocol):

@@ -222,15 +222,22 @@ def test_freshness_and_explanation(home: GatewayHome, sdk) -> None:
     told = as_of()
     assert [one["visible_below"] for one in told["partitions"]] == [one["end"] for one in told["partitions"]]
     assert sum(one["end"] for one in told["partitions"]) >= 3
-    why = sdk.raw_request("get", f"{path}/explanation", customer="cus_1", **asked).data
+
+    def explained(**more):
+        return sdk.raw_request("get", f"{path}/explanation", **more).data
+
+    fate = f"{usage.event_name}-2"
+    until(lambda: explained(identifier=fate)["records_behind"] == 0, "all is known of it")
+    why = explained(customer="cus_1", **asked)
     assert (why["sum"], why["count"], why["equal"], why["records_behind"]) == ("1", 1, True, 0)
     assert why["totals"] == {"counted": {"events": 1, "value": "1"}, "cancelled": {"events": 1, "value": "2"}}
     command = [sys.executable, "-m", "pipeline.cli", "explain", "--meter", usage.meter.id, "-c", "cus_1", "--json"]
     said = subprocess.run(command, env=home.environ, capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stderr
     assert json.loads(said.stdout)["sum"] == "1"
-    fate = sdk.raw_request("get", f"{path}/explanation", identifier=f"{usage.event_name}-2").data
-    assert cancelled in {one.get("adjustment") for one in fate["decisions"]}
+    told = explained(identifier=fate)
+    assert (told["complete"], told["records_behind"]) == (True, 0)
+    assert cancelled in {one.get("adjustment") for one in told["decisions"]}
     with pytest.raises(stripe.InvalidRequestError) as fault:
         sdk.raw_request("get", f"{path}/explanation", customer="cus_1")
     assert fault.value.param == "start_time"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 
 import pytest
+from confluent_kafka import TopicPartition
 
-from pipeline.gateway.freshness import READ_OLDEST_EVERY_S, Freshness, Progress
-from pipeline.kafka.visibility import Look
+from pipeline.gateway.freshness import OLD_AFTER_MS, READ_OLDEST_EVERY_S, Covered, Freshness, Progress
+from pipeline.kafka.topics import Topics
+from pipeline.kafka.visibility import Look, VisibilityReader
 
 
 def look(folded: int, summaries_end: int, copied: int, journal_end: int, newest_ms: int = 0) -> Look:
@@ -77,6 +79,69 @@ def test_what_comes_while_a_look_goes_on_is_younger_than_the_look() -> None:
     assert second is not None
     assert second["records_not_visible"] == 1
     assert second["oldest_not_visible_age_ms"] >= clock[0] - 10_500, "it came at 10.5 s"
+
+
+def told(looked_at_ms: int, seen: int, beside: int) -> Covered:
+    return Covered(looked_at_ms, {0: seen}, {0: 10}, None, None, beside)
+
+
+def test_an_explanation_lacks_what_any_of_its_topics_lacks() -> None:
+    freshness = Freshness({}, lambda: None, lambda: 5_000)
+    assert freshness.records_behind() is None
+    for seen, beside, behind in ((10, 0, 0), (8, 0, 2), (10, 3, 3), (8, 3, 5)):
+        freshness._covered = told(5_000, seen, beside)
+        assert freshness.records_behind() == behind
+
+
+def test_an_old_look_says_nothing_of_what_is_behind_now() -> None:
+    clock = [5_000 + OLD_AFTER_MS]
+    freshness = Freshness({}, lambda: None, lambda: clock[0])
+    freshness._covered = told(5_000, 10, 0)
+    assert freshness.records_behind() == 0
+    clock[0] += 1
+    assert freshness.records_behind() is None
+
+
+class Group:
+    """A consumer that is asked how far its group has come: everywhere to 10, but where it is said."""
+
+    def __init__(self, **behind: int) -> None:
+        self.behind = behind
+
+    def committed(self, places: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+        return [
+            TopicPartition(one.topic, one.partition, self.behind.get(one.topic.partition(".")[2].replace("-", "_"), 10))
+            for one in places
+        ]
+
+
+@pytest.mark.parametrize(
+    ("worker", "sink", "event_log", "beside"),
+    [
+        ({}, {}, True, 0),
+        ({}, {"meter_event_dispositions": 7}, True, 6),
+        ({}, {"meter_event_adjustments": 8}, True, 6),
+        ({"meter_event_adjustments": 9}, {}, True, 3),
+        ({}, {"meter_events": 9}, True, 2),
+        ({}, {"meter_events": -1001}, False, 0),
+        ({"meter_events": 4}, {"meter_event_summaries": 5}, True, 0),
+    ],
+)
+def test_a_look_counts_what_an_explanation_is_made_of(
+    monkeypatch: pytest.MonkeyPatch, worker: dict[str, int], sink: dict[str, int], event_log: bool, beside: int
+) -> None:
+    groups = {"one-worker": Group(**worker), "one-sink": Group(**sink)}
+    monkeypatch.setattr("pipeline.kafka.visibility._asking", lambda _, group: groups[group])
+    monkeypatch.setattr("pipeline.kafka.visibility.offsets", lambda _, places, *__, **___: dict.fromkeys(places, 10))
+    monkeypatch.setattr("pipeline.kafka.visibility.newest_ms", lambda _, places, **__: dict.fromkeys(places, 900))
+    found = VisibilityReader({}, Topics("one"), 2, 3, event_log=event_log).look()
+    assert found.beside == beside
+    assert (found.folded[1], found.copied[1]) == (worker.get("meter_events", 10), sink.get("meter_event_summaries", 10))
+    assert (found.summaries_end, found.journal_end, found.newest_ms) == (
+        {0: 10, 1: 10},
+        {0: 10, 1: 10},
+        {0: 900, 1: 900},
+    )
 
 
 class Unreadable:

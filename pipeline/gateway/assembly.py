@@ -57,7 +57,7 @@ def assemble(settings: GatewaySettings, codec: Codec) -> Parts:
         GenerationLedger(settings.kafka, settings.namespace, codec), settings.namespace, settings.rules
     )
     questions = Questions(settings.clickhouse, lambda: live.topics)
-    freshness = Freshness(settings.kafka, lambda: live.topics, now_ms, event_log=settings.event_log)
+    freshness = Freshness(settings.kafka, lambda: questions.topics, now_ms, event_log=settings.event_log)
     return Parts(
         settings=settings,
         codec=codec,

@@ -85,8 +85,8 @@ class Progress:
 
 
 class Freshness:
-    """A Service (parts.py). ``live``: the names of the generation that is live, or None while that is not known.
-    ``event_log``: whether the sink copies it.
+    """A Service (parts.py). ``topics``: the names of the generation that answers are made of, or None while that is not
+    known, or is about to change: what is known then stays as it was. ``event_log``: whether the sink copies it.
     """
 
     name = "freshness"
@@ -94,13 +94,13 @@ class Freshness:
     def __init__(
         self,
         config: Mapping[str, Any],
-        live: Callable[[], Topics | None],
+        topics: Callable[[], Topics | None],
         clock: Callable[[], int],
         *,
         event_log: bool = True,
     ) -> None:
         self._config = config
-        self._live = live
+        self._topics = topics
         self._clock = clock
         self._event_log = event_log
         self._reader: VisibilityReader | None = None
@@ -168,7 +168,7 @@ class Freshness:
             await asyncio.sleep(LOOK_EVERY_S)
 
     def _look(self) -> None:
-        topics = self._live()
+        topics = self._topics()
         if topics is None:
             return
         if self._reader is None or self._reader.topics != topics:

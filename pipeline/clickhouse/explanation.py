@@ -60,6 +60,14 @@ ORDER BY partition, offset
 LIMIT 1 BY partition, offset
 """
 
+RECORDS_SQL = f"""
+SELECT count() FROM (
+    SELECT 1 FROM meter_events WHERE {_WANTED} LIMIT {{most:UInt64}} + 1
+    UNION ALL SELECT 1 FROM cancellations WHERE {_WANTED} LIMIT {{most:UInt64}} + 1
+    UNION ALL SELECT 1 FROM dispositions WHERE {_WANTED} LIMIT {{most:UInt64}} + 1
+)
+"""
+
 SHARD_SQL = """
 SELECT version, count, reinterpret(sum, 'Int256')
 FROM summary_shards
@@ -138,6 +146,11 @@ class _Asking:
 
     def rows(self, sql: str, **more: Any) -> Sequence[Sequence[Any]]:
         return self._client.query(sql, parameters={**self._wanted, **more}).result_rows
+
+
+def exceeds(client: Client, identifier: str, most: int, *, livemode: bool, event_name: str | None = None) -> bool:
+    """Whether more than ``most`` records and dispositions have this identifier."""
+    return int(_Asking(client, identifier, livemode, event_name).rows(RECORDS_SQL, most=most)[0][0]) > most
 
 
 def explain(client: Client, identifier: str, *, livemode: bool, event_name: str | None = None) -> Explanation:

@@ -25,6 +25,7 @@ _RANGE = """
     AND {column} < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
 """
 _EVENTS = _RANGE.replace("{column}", "timestamp")
+_SHARDS = _RANGE.replace("{column}", "window_start")
 
 EVENTS_SQL = f"""
 SELECT partition, offset, identifier, reinterpret(assumeNotNull(value), 'Int128'), isNull(value),
@@ -44,7 +45,14 @@ WHERE record = 'event' AND (partition, offset) IN (SELECT partition, offset FROM
 SHARDS_SQL = f"""
 SELECT shard, toUnixTimestamp64Milli(window_start), mapKeys(dimensions), mapValues(dimensions), version
 FROM summary_shards
-WHERE {_RANGE.replace("{column}", "window_start")}
+WHERE {_SHARDS}
+"""
+
+LARGEST_SQL = f"""
+SELECT greatest(
+    (SELECT count() FROM (SELECT 1 FROM meter_events WHERE {_EVENTS} LIMIT {{most:UInt64}} + 1)),
+    (SELECT count() FROM (SELECT 1 FROM summary_shards WHERE {_SHARDS} LIMIT {{most:UInt64}} + 1))
+)
 """
 
 
@@ -132,17 +140,17 @@ def number_query(
     return SummaryQuery(event_name, livemode, start_ms, end_ms, customers=(customer,), zone=zone)
 
 
+def exceeds(client: Client, query: SummaryQuery, most: int) -> bool:
+    """Whether there are more than ``most`` events to explain, or shards. There are no more dispositions than events."""
+    return _Asking(client, query).largest(most) > most
+
+
 def explain_number(client: Client, query: SummaryQuery, lines_max: int | None = None) -> NumberExplanation:
-    """Every event of one customer in the query's range, and what became of it. ``query``: see ``number_query``."""
-    (customer,) = query.customers
-    wanted = {
-        "livemode": query.livemode,
-        "event_name": query.event_name,
-        "customer": customer,
-        "start_ms": query.start_ms,
-        "end_ms": query.end_ms,
-    }
-    ask = _Asking(client, wanted)
+    """Every event of one customer in the query's range, and what became of it. ``query``: see ``number_query``.
+
+    All shards and dispositions of the range are in memory meanwhile: a kilobyte for each event at most, or so.
+    """
+    ask = _Asking(client, query)
     # In this order: what is summarised when the shards are read was logged before, unless the sink lags.
     served = next(summaries(client, query)).values
     shards, fates = ask.shards(), ask.fates()
@@ -171,9 +179,20 @@ ShardKey = tuple[int, int, Dimensions]
 class _Asking:
     """The questions about one number."""
 
-    def __init__(self, client: Client, wanted: dict[str, Any]) -> None:
+    def __init__(self, client: Client, query: SummaryQuery) -> None:
+        (customer,) = query.customers
         self._client = client
-        self._wanted = wanted
+        self._wanted = {
+            "livemode": query.livemode,
+            "event_name": query.event_name,
+            "customer": customer,
+            "start_ms": query.start_ms,
+            "end_ms": query.end_ms,
+        }
+
+    def largest(self, most: int) -> int:
+        """How many events there are, or shards if those are more; ``most`` + 1 stands for all above it."""
+        return int(self._rows(LARGEST_SQL, most=most)[0][0])
 
     def shards(self) -> dict[ShardKey, int]:
         """The version of each shard of the range: how far the fold had come with it."""
@@ -202,8 +221,8 @@ class _Asking:
             for block in blocks:
                 yield from block
 
-    def _rows(self, sql: str) -> Sequence[Sequence[Any]]:
-        return self._client.query(sql, parameters=self._wanted).result_rows
+    def _rows(self, sql: str, **more: int) -> Sequence[Sequence[Any]]:
+        return self._client.query(sql, parameters=self._wanted | more).result_rows
 
 
 def _judged(

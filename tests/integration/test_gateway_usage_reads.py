@@ -12,7 +12,9 @@ import pytest
 
 from pipeline.clickhouse.connection import Server, connect
 from pipeline.clickhouse.migrations import migrate
+from pipeline.clickhouse.tables import table_of
 from pipeline.clickhouse.windows import moment_text
+from pipeline.gateway.explanation import RANGE_MAX, RECORDS_MAX
 from tests.gateways import GatewayHome
 from tests.usage import Usage
 
@@ -138,6 +140,28 @@ def test_every_answer_says_how_fresh_it_is(ask, home) -> None:
         found = ask().body["as_of"]
     assert (found["records_not_visible"], found["newest_not_visible_age_ms"]) == (0, None)
     assert found["partitions"] == [{"partition": n, "visible_below": 0, "end": 0} for n in range(2)]
+
+
+def test_more_than_can_be_explained_at_once_is_refused(stack, home, ask, key, meter) -> None:
+    """Two minutes: one event too many in both of them together; and one record too many of one identifier."""
+    columns = "partition, offset, appended_at, identifier, event_name, customer, value, timestamp, livemode"
+    with connect(Server(stack.clickhouse, home.settings.namespace)) as client:
+        client.command(
+            f"INSERT INTO {table_of('meter_events')} ({columns})"
+            f" SELECT 0, number, now64(3), if(number <= {RECORDS_MAX}, 'often', toString(number)), '{EVENT_NAME}',"
+            f" 'many', 1, toDateTime64('2026-03-05 00:00:00', 3, 'UTC') + 60 * (number = 0), false"
+            f" FROM numbers({RANGE_MAX + 1})"
+        )
+    path = f"/meterline/v1/meters/{meter}/explanation"
+    refused = ask(path=path, customer="many")
+    assert (refused.status, refused.body["error"]["param"]) == (400, "end_time")
+    assert "At most 50,000 events" in refused.body["error"]["message"]
+    found = ask(path=path, customer="many", end_time="2026-03-05T00:01:00Z")
+    assert (found.status, found.body["totals"]["undecided"]["events"]) == (200, RANGE_MAX)
+    with home.client(key) as client:
+        refused = client.get(f"{path}?identifier=often")
+        assert (refused.status, refused.body["error"]["param"]) == (400, "identifier")
+        assert client.get(f"{path}?identifier={RANGE_MAX}").body["decisions"][0]["at"] == f"0:{RANGE_MAX}"
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ class App:
         self.metrics = Metrics()
         self._writing, self._asking = Admission(places), Admission(places)
         self._services = parts.services
+        self._journal = parts.journal
         self._log = log
         self._metrics_port = metrics_port
         failures, opening = AuthFailures(), Opening(parts)
@@ -110,6 +111,10 @@ class App:
         running = self._writing.taken + self._asking.taken
         gauges = {
             "meterline_gateway_requests_running": ("Requests that are being worked on.", {"": float(running)}),
+            "meterline_gateway_brokers_ahead_seconds": (
+                "How far the brokers' clock is ahead of this machine's, as far as acknowledgements tell.",
+                {"": self._journal.clock.ahead_ms / 1000},
+            ),
             "meterline_gateway_part_ready": (
                 "Whether a part is ready.",
                 {f'{{part="{one.name}"}}': float(one.not_ready() is None) for one in self._services},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import time
 
 from pipeline.clickhouse.connection import ping
 from pipeline.codec.records import Codec
@@ -32,6 +31,7 @@ from pipeline.gateway.tokens import Tokens
 from pipeline.gateway.watch import Watch
 from pipeline.gateway.webhooks import Webhooks
 from pipeline.kafka.acknowledged import Acknowledged
+from pipeline.kafka.clock import here_ms
 from pipeline.kafka.generations import GenerationLedger
 from pipeline.kafka.reading import partitions_of
 from pipeline.kafka.topics import Topics
@@ -40,31 +40,26 @@ from pipeline.logs import log_to_standard_error
 _log = logging.getLogger("meterline.gateway")
 
 
-def now_ms() -> int:
-    """The clock of handlers."""
-    return time.time_ns() // 1_000_000
-
-
 def assemble(settings: GatewaySettings, codec: Codec) -> Parts:
     """All parts, connected and not yet started."""
     topics = Topics(settings.namespace)
     journal = Acknowledged(settings.kafka)
     catalog = CatalogMemory(settings.kafka, topics, codec, journal)
-    keys = KeyRing(settings.secrets, catalog.api_key, now_ms, catalog.not_ready)
+    keys = KeyRing(settings.secrets, catalog.api_key, here_ms, catalog.not_ready)
     core_events = CoreEvents(settings.kafka, topics, codec, journal)
-    reports = Reports(core_events.announce, now_ms)
+    reports = Reports(core_events.announce, journal.clock)
     live = LiveGeneration(
         GenerationLedger(settings.kafka, settings.namespace, codec), settings.namespace, settings.rules
     )
     questions = Questions(settings.clickhouse, lambda: live.topics)
-    freshness = Freshness(settings.kafka, lambda: questions.topics, now_ms, event_log=settings.event_log)
+    freshness = Freshness(settings.kafka, lambda: questions.topics, journal.clock, event_log=settings.event_log)
     return Parts(
         settings=settings,
         codec=codec,
         topics=topics,
-        clock=now_ms,
+        clock=journal.clock,
         keys=keys,
-        tokens=Tokens(settings.secrets, keys, now_ms),
+        tokens=Tokens(settings.secrets, keys, here_ms),
         journal=journal,
         catalog=catalog,
         core_events=core_events,

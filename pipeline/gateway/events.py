@@ -34,14 +34,19 @@ async def create_event(parts: Parts, call: Call) -> Answer:
     if known is not None:
         return Answer(known, replayed=True)
     said = said_in(call.given)
-    rulebook = Rulebook(parts.catalog, parts.live.rules, livemode=call.key.livemode, now_ms=call.now_ms)
+    doubt_ms = parts.journal.clock.doubt_ms
+    rulebook = Rulebook(
+        parts.catalog, parts.live.rules, livemode=call.key.livemode, now_ms=call.now_ms, doubt_ms=doubt_ms
+    )
     event = rulebook.event_of(said, said.identifier or identifier_of(call))
     if isinstance(event, Fault):
         raise event.problem(call.operation.face)
     record = Outgoing(parts.live.journal, event.identifier.encode(), parts.codec.encode_event(event))
     body = _body(call, said, event.identifier, event.timestamp_ms)
     try:
-        answer, again = await parts.recent.write(event.identity, key, asked, lambda: written(parts, [record]), body)
+        answer, again = await parts.recent.write(
+            event.identity, key, asked, lambda: written(parts, [record], [event.timestamp_ms]), body
+        )
     except AlreadyExists:
         raise _exists(call, event.identifier) from None
     except Problem as problem:

@@ -82,8 +82,8 @@ class Service(Protocol):
 
 @dataclass(slots=True)
 class Parts:
-    """``clock`` gives milliseconds since the epoch. ``services`` are started and stopped with the gateway. ``document``
-    and ``page`` are what the gateway says of itself.
+    """``clock`` gives milliseconds since the epoch, by the brokers as far as is known. ``services`` are started and
+    stopped with the gateway. ``document`` and ``page`` are what the gateway says of itself.
     """
 
     settings: GatewaySettings

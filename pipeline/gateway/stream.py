@@ -38,9 +38,11 @@ async def stream_events(parts: Parts, call: Call) -> Answer:
     """Everything is read and held to its meter before anything is handed over."""
     raw_events = _events_in(call.body)
     livemode = call.key.livemode
-    rulebook = Rulebook(parts.catalog, parts.live.rules, livemode=livemode, now_ms=call.now_ms)
+    doubt_ms = parts.journal.clock.doubt_ms
+    rulebook = Rulebook(parts.catalog, parts.live.rules, livemode=livemode, now_ms=call.now_ms, doubt_ms=doubt_ms)
     encode_event, journal = parts.codec.encode_event, parts.live.journal
     records: list[Outgoing] = []
+    timestamps_ms: list[int] = []
     invalid_ones: list[Invalid] = []
     for index, raw in enumerate(raw_events):  # the hot loop
         said = said_of(raw, f"events[{index}]")
@@ -51,7 +53,8 @@ async def stream_events(parts: Parts, call: Call) -> Answer:
             invalid_ones.append(Invalid(livemode, event, call.idempotency_key or call.request_id))
         else:
             records.append(Outgoing(journal, identifier.encode(), encode_event(event)))
-    await written(parts, records)
+            timestamps_ms.append(event.timestamp_ms)
+    await written(parts, records, timestamps_ms)
     if invalid_ones:
         parts.reports.add(invalid_ones, call.now_ms)
     return Answer({})

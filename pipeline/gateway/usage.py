@@ -100,15 +100,20 @@ class Fault(NamedTuple):
 
 
 class Rulebook:
-    """What events are held to at one moment: the meters as they are, the time as it is. Made once per request."""
+    """What events are held to at one moment: the meters as they are, the time as it is. Made once per request.
 
-    def __init__(self, catalog: CatalogMemory, rules: FoldRules, *, livemode: bool, now_ms: int) -> None:
+    ``doubt_ms``: how wrong the time may be; what it could be right about passes, and the brokers decide (writing.py).
+    """
+
+    def __init__(
+        self, catalog: CatalogMemory, rules: FoldRules, *, livemode: bool, now_ms: int, doubt_ms: int = 0
+    ) -> None:
         self._catalog = catalog
         self._rules = rules
         self._livemode = livemode
         self._now_ms = now_ms
-        self._oldest_ms = now_ms - rules.max_past_ms
-        self._newest_ms = now_ms + rules.max_ahead_ms
+        self._oldest_ms = now_ms - rules.max_past_ms - doubt_ms
+        self._newest_ms = now_ms + rules.max_ahead_ms + doubt_ms
         self._meters: dict[str, Meter | Fault] = {}
 
     def event_of(self, said: Said, identifier: str) -> MeterEvent | Fault:
@@ -159,7 +164,7 @@ class Rulebook:
             return Fault(IN_FUTURE, "timestamp", message, meter)
         message = (
             f"The event timestamp cannot be more than {_span(self._rules.max_past_ms)} in past. Expected a timestamp "
-            f"greater than or equal to {-(-self._oldest_ms // 1000)}."
+            f"greater than or equal to {-(-(self._now_ms - self._rules.max_past_ms) // 1000)}."
         )
         return Fault(TOO_OLD, "timestamp", message, meter)
 

@@ -15,9 +15,10 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaException, Message, Producer
 
 from pipeline.errors import Closed, Overloaded, Unavailable
+from pipeline.kafka.clock import BrokersClock, here_ms
 from pipeline.kafka.producer import SAFETY
 
 RECORDS_MAX: Final = 100_000
@@ -64,16 +65,26 @@ class Outgoing(NamedTuple):
         return len(self.key or b"") + len(self.value or b"") + _RECORD_OVERHEAD_BYTES
 
 
+class Appended(NamedTuple):
+    """When the records of a call were appended, by the brokers' clocks: the first of them, and the last."""
+
+    first_ms: int
+    last_ms: int
+
+
 class _Call:
     """One ``publish`` that waits for its reports."""
 
-    __slots__ = ("error", "left", "size", "told")
+    __slots__ = ("appended", "appended_ms", "error", "handed_over_ms", "left", "size", "told")
 
     def __init__(self, left: int, size: int, told: asyncio.Future[None]) -> None:
         self.left = left
         self.size = size
         self.told = told
         self.error: KafkaError | None = None
+        self.handed_over_ms = here_ms()
+        self.appended_ms: list[int] = []
+        self.appended: Appended | None = None
 
 
 class Acknowledged:
@@ -91,6 +102,7 @@ class Acknowledged:
         self._records_max, self._bytes_max = records_max, bytes_max
         self._records = self._bytes = 0
         self._failing = False
+        self.clock = BrokersClock()
         self._hearing: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
         self._fatal: str | None = None
@@ -107,8 +119,8 @@ class Acknowledged:
         """Whether the last delivery that was reported has failed."""
         return self._failing
 
-    async def publish(self, records: Sequence[Outgoing]) -> None:
-        """Return when every record is acknowledged by all in-sync replicas.
+    async def publish(self, records: Sequence[Outgoing]) -> Appended | None:
+        """Return when every record is acknowledged by all in-sync replicas. None: no topic of theirs tells the time.
 
         Raises Overloaded before anything is handed over when there is no room for all of it. Raises Unavailable when
         a record failed or was not acknowledged within ``message.timeout.ms``: each record of the call may or may not
@@ -117,7 +129,7 @@ class Acknowledged:
         cancels nothing: what was handed over is delivered.
         """
         if not records:
-            return
+            return None
         size = sum(record.size for record in records)
         if self._records + len(records) > self._records_max or self._bytes + size > self._bytes_max:
             raise Overloaded("too much is waiting for Kafka already", _RETRY_AFTER_S)
@@ -135,6 +147,7 @@ class Acknowledged:
             raise Closed("the topic is closed: it moves", _RETRY_AFTER_S)
         if call.error is not None:
             raise Unavailable(f"Kafka did not acknowledge in time: {call.error.name()}", _RETRY_AFTER_FAILURE_S)
+        return call.appended
 
     async def close(self) -> None:
         """Return when nothing is under way any more: each record is delivered or given up."""
@@ -147,7 +160,10 @@ class Acknowledged:
     def _hand_over(self, records: Sequence[Outgoing], call: _Call) -> None:
         """Each record ends in exactly one report: from librdkafka, or from here when it is refused at once."""
 
-        def reported(error: KafkaError | None, message: Message) -> None:
+        def reported(error: KafkaError | None, message: Message) -> None:  # the hot loop
+            kind, at_ms = message.timestamp()
+            if kind == TIMESTAMP_LOG_APPEND_TIME:
+                call.appended_ms.append(at_ms)
             self._settle(call, error)
 
         by_topic: dict[str, list[dict[str, Any]]] = {}
@@ -182,6 +198,9 @@ class Acknowledged:
         if call.left:
             return
         self._bytes -= call.size
+        if call.appended_ms:
+            call.appended = Appended(min(call.appended_ms), max(call.appended_ms))
+            self.clock.heard(*call.appended, call.handed_over_ms)
         if self._failing != (call.error is not None):
             self._failing = call.error is not None
             _log.warning("Kafka does not acknowledge: %s", call.error) if self._failing else _log.info(

@@ -56,7 +56,7 @@ async def stream_events(parts: Parts, call: Call) -> Answer:
             timestamps_ms.append(event.timestamp_ms)
     await written(parts, records, timestamps_ms)
     if invalid_ones:
-        parts.reports.add(invalid_ones, call.now_ms)
+        parts.reports.add(invalid_ones, parts.clock())  # by now it may be known better than at first
     return Answer({})
 
 

@@ -111,6 +111,7 @@ class Gateway:
         catalog = SimpleNamespace(active_meter=lambda livemode, name: METER if name == METER.event_name else None)
         self._parts: Any = SimpleNamespace(
             catalog=catalog,
+            clock=self.publisher.clock,
             codec=CODEC,
             journal=self.publisher,
             live=SimpleNamespace(rules=RULES, journal=JOURNAL),

@@ -19,6 +19,7 @@ from typing import Self, TypeVar
 from confluent_kafka import Consumer, ConsumerGroupState, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
+from pipeline.codec.records import Codec
 from pipeline.domain.limits import FoldRules
 from pipeline.kafka import admin
 from pipeline.kafka.topics import Topics
@@ -274,3 +275,14 @@ class Deployment:
     def since(self, topic: str, ends: Mapping[tuple[str, int], int]) -> Iterator[bytes | None]:
         """The values of a topic from earlier ends on."""
         return (read.value for read in read_topic(self.kafka, topic) if read.offset >= ends[topic, read.partition])
+
+    def published_again(
+        self, floor: Mapping[tuple[str, int], int], ends: Mapping[tuple[str, int], int]
+    ) -> list[tuple[str, int, int]]:
+        """(what, partition, offset) of outputs behind these ends that are of the journal below these offsets."""
+        codec, journal = Codec(), self.topics.journal
+        shards = map(codec.decode_shard, self.since(self.topics.summaries, ends))
+        dispositions = map(codec.decode_disposition, self.since(self.topics.dispositions, ends))
+        found = [("shard", one.shard, one.version) for one in shards]
+        found += [(one.disposition, one.partition, one.decided_offset) for one in dispositions]
+        return [one for one in found if one[2] < floor[journal, one[1]]]

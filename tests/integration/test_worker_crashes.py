@@ -30,16 +30,7 @@ def test_kill_9_in_mid_load_changes_nothing(stack: Any, namespace: str, tmp_path
         traffic.send(40)
         deployment.worker("another")
         assert_each_counts_once(stack.kafka, traffic, deployment.assert_as_specified())
-        again = [
-            ("shard", shard.shard, shard.version)
-            for shard in map(traffic.codec.decode_shard, deployment.since(deployment.topics.summaries, before))
-            if shard.version < floor[deployment.topics.journal, shard.shard]
-        ] + [
-            (one.disposition, one.partition, one.decided_offset)
-            for one in map(traffic.codec.decode_disposition, deployment.since(deployment.topics.dispositions, before))
-            if one.decided_offset < floor[deployment.topics.journal, one.partition]
-        ]
-        assert again == []
+        assert deployment.published_again(floor, before) == []
         assert deployment.records(*outputs) > sum(before.values()), "and what is new was published"
         assert deployment.records(deployment.topics.dead_letters) - dead_before < len(traffic.garbage)
 

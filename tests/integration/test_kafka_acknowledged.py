@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError
 from pipeline.domain.partitioning import partition_of
 from pipeline.errors import Overloaded, Unavailable
 from pipeline.kafka import admin
-from pipeline.kafka.acknowledged import Acknowledged, Outgoing
+from pipeline.kafka.acknowledged import Acknowledged, Appended, Outgoing
 from pipeline.kafka.reading import read
 from pipeline.kafka.topics import Topics
 from tests.brokers import Broker
@@ -66,7 +66,7 @@ def test_a_call_may_write_to_several_topics_with_headers_and_partitions(config, 
 
     async def call():
         async with publishing(config) as publisher:
-            await publisher.publish(
+            return await publisher.publish(
                 [
                     Outgoing(journal, b"a", b"1"),
                     Outgoing(letters, None, b"2", headers=(("reason", b"because"),)),
@@ -74,12 +74,15 @@ def test_a_call_may_write_to_several_topics_with_headers_and_partitions(config, 
                 ]
             )
 
-    asyncio.run(call())
+    appended = asyncio.run(call())
     (letter,) = read(config, letters, "beginning")
     assert (letter.key, letter.value, letter.headers) == (None, b"2", (("reason", b"because"),))
-    assert sorted((record.partition, record.value) for record in read(config, journal, "beginning")) == sorted(
+    found = list(read(config, journal, "beginning"))
+    assert sorted((record.partition, record.value) for record in found) == sorted(
         [(partition_of("a", PARTITIONS), b"1"), (5, None)]
     )
+    moments = [record.appended_at_ms for record in (letter, *found)]
+    assert appended == Appended(min(moments), max(moments))
 
 
 def test_h1_what_is_refused_for_want_of_room_is_not_in_the_log(config, journal):
@@ -134,7 +137,7 @@ def test_a_record_that_kafka_cannot_take_fails_its_call_and_no_other(config, jou
 
     large, small, nowhere = asyncio.run(calls())
     assert isinstance(large, Unavailable)
-    assert small is None
+    assert isinstance(small, Appended)
     assert isinstance(nowhere, Unavailable)
     assert {"small", "beside"} <= set(keys(config, journal))
 

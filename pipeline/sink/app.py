@@ -8,8 +8,8 @@ buffers fill, partitions are paused, and the process stays in its group.
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from pipeline.sink.feed import Feed, FeedLimits
 from pipeline.sink.tabulation import Tabulate, Tabulator
 from pipeline.stream.app import BatchApp, Fate, journal_topic, run_app, stream_app
 from pipeline.stream.ending import agent_of, task_of
+from pipeline.stream.insisting import when_answered
 
 BATCH_RECORDS = 25_000
 
@@ -126,7 +127,7 @@ class Sink:
         places = [(tp.topic, tp.partition) for tp in assigned if tp.topic in shared]
         found: dict[TP, int] = {tp: 0 for tp in assigned if tp.topic == self.settings.topics.catalog}
         for group in (self.settings.group, *self.settings.before) if self.settings.before else ():
-            come = await asyncio.to_thread(committed, self.settings.kafka, group, places)
+            come = await when_answered(functools.partial(committed, self.settings.kafka, group, places))
             found |= {TP(*place): max(offset, found.get(TP(*place), 0)) for place, offset in come.items()}
         consumer: Any = self.app.consumer
         for tp, offset in found.items():

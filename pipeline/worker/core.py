@@ -22,9 +22,9 @@ from pipeline.errors import Unavailable
 from pipeline.kafka.outlet import Outlet
 from pipeline.kafka.topics import Topics
 from pipeline.stream.batch import RecordBatch
+from pipeline.stream.insisting import when_answered
 from pipeline.stream.received import Received, Stream
 from pipeline.worker.edges import Group, Stores
-from pipeline.worker.insisting import when_answered
 from pipeline.worker.opening import Opening
 from pipeline.worker.partition import Partition, PartitionCut
 from pipeline.worker.publishing import PUBLISH_TIMEOUT_S, publish
@@ -243,7 +243,7 @@ class WorkerCore:
         partition = self.partitions.get(number)
         if partition is None:
             opened = await when_answered(lambda: self.opening.open(number, committed))
-            await asyncio.to_thread(self.on_open, opened, committed)
+            await when_answered(lambda: self.on_open(opened, committed))  # said again, it does no harm
             await asyncio.to_thread(self.outlet.flush, PUBLISH_TIMEOUT_S)
             self.partitions[number] = opened
         else:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import Unavailable
-from pipeline.worker import insisting
+from pipeline.stream import insisting
 from pipeline.worker.core import CoreLimits, WorkerCore
 
 
@@ -100,3 +100,22 @@ def test_kafka_may_be_away_while_partitions_are_taken_over(monkeypatch: pytest.M
     asyncio.run(core.take_over(group))
     assert list(core.partitions) == [0]
     assert answers == {"topic": -1, "open": -1}
+
+
+def test_kafka_may_be_away_while_what_former_workers_did_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there was ever another generation: their notes, and the journal from there on."""
+    monkeypatch.setattr(insisting, "AGAIN_S", 0.0)
+    answers = iter([Unavailable("Kafka: no answer"), Unavailable("Kafka: no answer"), None])
+    told: list[int] = []
+
+    def on_open(partition: Any, committed: int) -> None:
+        told.append(committed)
+        if error := next(answers):
+            raise error
+
+    cursors: Any = Opening({0: 3})
+    nothing: Any = None
+    core = WorkerCore(CoreLimits(100, 100, 100), nothing, nothing, EMPTY, cursors, nothing, on_open)
+    asyncio.run(core.take_over(Group({0: 3})))
+    assert list(core.partitions) == [0]
+    assert told == [3, 3, 3]

@@ -1,4 +1,4 @@
-"""Asking Kafka until it answers. A worker that ended instead would only start, ask the same, and end again."""
+"""Asking Kafka until it answers. Whoever ended instead would only start, ask the same, and end again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.errors import Unavailable
 AGAIN_S = 1.0
 SAY_AGAIN_S = 60.0
 
-log = logging.getLogger("meterline.worker")
+log = logging.getLogger("meterline")
 
 _T = TypeVar("_T")
 

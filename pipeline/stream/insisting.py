@@ -1,4 +1,4 @@
-"""Asking Kafka until it answers. Whoever ended instead would only start, ask the same, and end again."""
+"""Asking Kafka, or a snapshot store, until it answers. Who ended instead would start, ask the same, and end again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _T = TypeVar("_T")
 
 
 async def when_answered(ask: Callable[[], _T]) -> _T:
-    """What ``ask`` returns, in a thread, however often it has to be asked while Kafka is away."""
+    """What ``ask`` returns, in a thread, however often it has to be asked while what it asks is away."""
     started, said_at = time.monotonic(), 0.0
     while True:
         try:
@@ -28,9 +28,9 @@ async def when_answered(ask: Callable[[], _T]) -> _T:
         except Unavailable as error:
             now = time.monotonic()
             if now - said_at >= SAY_AGAIN_S:
-                log.warning("no answer from Kafka for %.0f s now, asking on: %s", now - started, error)
+                log.warning("no answer for %.0f s now, asking on: %s", now - started, error)
                 said_at = now
         await asyncio.sleep(AGAIN_S)
     if said_at:
-        log.warning("Kafka answers again after %.0f s", time.monotonic() - started)
+        log.warning("there is an answer after %.0f s", time.monotonic() - started)
     return found

@@ -85,10 +85,13 @@ class Stores(Protocol):
         """Move a closed store out of the way, and keep it."""
 
     def restore(self, origin: Origin) -> int | None:
-        """Put the newest whole snapshot of this origin where no store is; returns its cursor, or None."""
+        """Put the newest whole snapshot of this origin where no store is; returns its cursor, or None.
+
+        Raises Unavailable, with nothing put there, while the snapshots are out of reach.
+        """
 
     def newest_cursor(self, origin: Origin) -> int | None:
-        """The cursor of the newest snapshot of this origin, or None."""
+        """The cursor of the newest snapshot of this origin, or None. Raises Unavailable."""
 
     def checkpoint(self, store: OrderedStore) -> Any:
         """A whole copy of an open store as it stands, for ``keep``."""

@@ -15,6 +15,9 @@ from pipeline.worker.partition import NEW_NAMESPACE, Origin, Partition
 
 log = logging.getLogger("meterline.worker")
 
+TRIES = 5
+"""How often a snapshot store that is away is asked before the journal has to do, which may take much longer."""
+
 
 class Opening:
     """Opens partitions of one journal in the stores of one worker."""
@@ -38,6 +41,8 @@ class Opening:
         self._rules = rules
         self._codec = codec
         self._topic: TopicState | None = None
+        self._in_vain = 0
+        """How often the snapshot store has been asked since it last answered."""
 
     def topic(self) -> TopicState:
         """The journal as the cluster has it.
@@ -99,10 +104,11 @@ class Opening:
         partition = self._opened(origin)
         try:
             first, end = self.cluster.offsets(self._journal, number)
+            left_behind = partition.next_offset < first and self._reaches(origin, first)
         except Unavailable:
             partition.close()
             raise
-        if partition.next_offset < first and self._reaches(origin, first):
+        if left_behind:
             partition.close()
             self._stores.set_aside(number, partition.next_offset)
             self._restore(origin)
@@ -134,8 +140,23 @@ class Opening:
             raise
 
     def _restore(self, origin: Origin) -> None:
-        """Take the newest snapshot, if there is any; without one the partition is folded from the journal's start."""
-        cursor = self._stores.restore(origin)
+        """Take the newest snapshot, if there is any; without one the partition is folded from the journal's start.
+
+        So it is after some tries when the snapshot store is away, if the journal still has its start: the state comes
+        out the same. Raises Unavailable until then.
+        """
+        try:
+            cursor = self._stores.restore(origin)
+        except Unavailable as error:
+            self._in_vain += 1
+            first, _ = self.cluster.offsets(self._journal, origin.partition)
+            if first > 0 or self._in_vain < TRIES:
+                raise
+            log.warning(
+                "partition %d is folded from the journal's beginning, which may take long: %s", origin.partition, error
+            )
+            return
+        self._in_vain = 0
         if cursor is not None:
             log.info("partition %d: restored the snapshot at offset %d", origin.partition, cursor)
 

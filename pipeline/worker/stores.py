@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import re
 import shutil
+from collections.abc import Generator
 from pathlib import Path
 
+from pipeline.errors import Unavailable
 from pipeline.worker.edges import OrderedStore
 from pipeline.worker.partition import Origin
 from pipeline.worker.snapshots import Snapshots, checkpoint_of
@@ -21,6 +25,8 @@ class LocalStores:
         self._state = state
         self._snapshots = snapshots
         self.snapshots_kept = snapshots is not None
+        self._failed = 0
+        """Snapshots in a row that could not be made."""
 
     def _path(self, partition: int) -> Path:
         return self._state / f"partition-{partition}"
@@ -36,10 +42,12 @@ class LocalStores:
         path.rename(path.with_name(f"{path.name}-at-{next_offset}"))
 
     def restore(self, origin: Origin) -> int | None:
-        return None if self._snapshots is None else self._snapshots.restore(origin, self._path(origin.partition))
+        with _asked():
+            return None if self._snapshots is None else self._snapshots.restore(origin, self._path(origin.partition))
 
     def newest_cursor(self, origin: Origin) -> int | None:
-        return None if self._snapshots is None else self._snapshots.newest_cursor(origin)
+        with _asked():
+            return None if self._snapshots is None else self._snapshots.newest_cursor(origin)
 
     def checkpoint(self, store: OrderedStore) -> Path:
         assert isinstance(store, Store)
@@ -48,8 +56,31 @@ class LocalStores:
     def keep(self, origin: Origin, cursor: int, checkpoint: Path) -> None:
         assert self._snapshots is not None
         try:
-            self._snapshots.take(origin, cursor, checkpoint)
-        except OSError as error:  # the next one may succeed; until then a recovery folds a little more
-            log.warning("partition %d: no snapshot at offset %d: %s", origin.partition, cursor, error)
+            with _asked():
+                self._snapshots.take(origin, cursor, checkpoint)
+            self._failed = 0
+        except Unavailable as error:  # the next one may succeed; until then a recovery folds a little more
+            self._failed += 1
+            log.warning(
+                "partition %d: no snapshot at offset %d (%d failed in a row): %s",
+                origin.partition,
+                cursor,
+                self._failed,
+                error,
+            )
         finally:
             shutil.rmtree(checkpoint.parent, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _asked() -> Generator[None, None, None]:
+    """What the library behind a snapshot store's URL raises is any exception, often no OSError."""
+    try:
+        yield
+    except Exception as error:
+        raise Unavailable(f"the snapshot store: {_said(error)}") from None
+
+
+def _said(error: Exception) -> str:
+    """An error in words, without its URLs: their users and queries are secrets."""
+    return re.sub(r"\w+://\S+", "(a URL)", f"{type(error).__name__}: {error}")

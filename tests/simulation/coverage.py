@@ -61,6 +61,7 @@ RECOVERY = (
     "took over a local store",
     "took over without a local store",
     "restored a snapshot",
+    "snapshots away",
     "took a snapshot",
     "passed over a damaged snapshot",
     "set a store aside",

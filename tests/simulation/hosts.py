@@ -187,6 +187,7 @@ class WorkerHost(Machine):
             self.disks[self.number],
             world.snapshots[self.number] if shape.snapshots else None,
             world.chance.of(f"disk {self.name}"),
+            world.chance.of(f"snapshots {self.name}"),
             world.trace,
             lambda partition, cursor: world.wrote(self, acting, partition, cursor),
             world.loop.effect,

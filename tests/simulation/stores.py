@@ -12,7 +12,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from pipeline.errors import Unavailable
 from pipeline.worker import layout
+from pipeline.worker.opening import TRIES
 from pipeline.worker.partition import Origin
 from tests.simulation.chance import Trace
 
@@ -134,6 +136,7 @@ class SimStores:
         disk: Disk,
         snapshots: SnapshotStore | None,
         random: Random,
+        away: Random,
         trace: Trace,
         wrote: Callable[[int, int], None],
         effect: Effect,
@@ -142,6 +145,9 @@ class SimStores:
         self._disk = disk
         self._snapshots = snapshots
         self._random = random
+        self._away = away
+        self._in_vain = 0
+        """How often the snapshots will yet be asked for in vain."""
         self._trace = trace
         self._wrote = wrote
         self.snapshots_kept = snapshots is not None
@@ -169,6 +175,7 @@ class SimStores:
         assert origin.partition not in self._disk.stores
         if self._snapshots is None:
             return None
+        self._ask()
         found = self._snapshots.newest(origin)
         if any(one.damaged for one in self._snapshots.of.get(origin, [])):
             self._trace.reach("passed over a damaged snapshot")
@@ -178,7 +185,17 @@ class SimStores:
         self._disk.stores[origin.partition] = Files(dict(found.keys))
         return found.cursor
 
+    def _ask(self) -> None:
+        if not self._in_vain and self._away.random() < 0.1:
+            self._in_vain = self._away.randint(1, 2 * TRIES)
+        if self._in_vain:
+            self._in_vain -= 1
+            self._trace.reach("snapshots away")
+            raise Unavailable("the snapshot store is away")
+
     def newest_cursor(self, origin: Origin) -> int | None:
+        if self._snapshots is not None:
+            self._ask()
         found = sorted(self._snapshots.of.get(origin, []), key=lambda one: -one.cursor) if self._snapshots else []
         return found[0].cursor if found else None
 

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from pipeline.errors import Refusal
+from pipeline.worker.leftovers import leftovers
 
 
 def stores_in(state: Path) -> list[Path]:
@@ -20,8 +21,8 @@ def reset(state: Path) -> list[Path]:
     for store in stores:
         if _in_use(store):
             raise Refusal(f"the store {store} is in use by a running worker; stop it first: `meterline down`")
-    for store in stores:
-        shutil.rmtree(store)
+    for path in [*stores, *leftovers(state)]:
+        shutil.rmtree(path)
     return stores
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import fsspec
 
+from pipeline.worker.leftovers import CHECKPOINT, RESTORE
 from pipeline.worker.partition import Origin
 from pipeline.worker.store import Store
 
@@ -92,7 +93,7 @@ class Snapshots:
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         for manifest in self._manifests(origin):
-            with tempfile.TemporaryDirectory(dir=path.parent, prefix=".restore-") as staging:
+            with tempfile.TemporaryDirectory(dir=path.parent, prefix=RESTORE) as staging:
                 whole = Path(staging) / "store"
                 fault = self._fetch(origin.partition, manifest["files"], whole)
                 if fault is None:
@@ -177,6 +178,6 @@ def _cursor_of(place: str) -> int:
 
 def checkpoint_of(store: Store, beside: Path) -> Path:
     """A checkpoint of a store in a new directory next to it, by hard links."""
-    target = Path(tempfile.mkdtemp(dir=beside, prefix=".checkpoint-")) / "store"
+    target = Path(tempfile.mkdtemp(dir=beside, prefix=CHECKPOINT)) / "store"
     store.checkpoint(target)
     return target

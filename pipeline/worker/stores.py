@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pipeline.errors import Unavailable
 from pipeline.worker.edges import OrderedStore
+from pipeline.worker.leftovers import remove_leftovers
 from pipeline.worker.partition import Origin
 from pipeline.worker.snapshots import Snapshots, checkpoint_of
 from pipeline.worker.store import Store
@@ -22,6 +23,7 @@ class LocalStores:
     """``pipeline.worker.edges.Stores`` in the directory ``state``, which belongs to one worker alone."""
 
     def __init__(self, state: Path, snapshots: Snapshots | None) -> None:
+        remove_leftovers(state)
         self._state = state
         self._snapshots = snapshots
         self.snapshots_kept = snapshots is not None

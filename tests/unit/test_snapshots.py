@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 from pipeline.worker.partition import Origin
+from pipeline.worker.reset import reset
 from pipeline.worker.snapshots import KEPT, Snapshots, checkpoint_of
 from pipeline.worker.store import Store
+from pipeline.worker.stores import LocalStores
 
 ORIGIN = Origin("journal", "topic-id", 3, 8, "fold-1")
 
@@ -80,3 +85,54 @@ def test_a_damaged_manifest_is_passed_over_and_leaves_with_the_next_snapshot(tmp
     assert snapshots.fetch_newest(3, tmp_path / "fetched") == (3, f"{home}/{3:020d}.json is damaged")
     taken(snapshots, store, 4, tmp_path)
     assert sorted(path.name for path in home.glob("*.json")) == [f"{cursor:020d}.json" for cursor in (1, 4)]
+
+
+KILLED_WHILE_IT_COPIES = """
+import os, signal, sys
+from pathlib import Path
+from pipeline.worker.partition import Origin
+from pipeline.worker.snapshots import Snapshots
+from pipeline.worker.stores import LocalStores
+
+snapshots = Snapshots(sys.argv[2])
+stores = LocalStores(Path(sys.argv[1]), snapshots)
+store = stores.open(3)
+store.write({b"a": b"1"})
+origin = Origin("journal", "topic-id", 3, 8, "fold-1")
+stores.keep(origin, 1, stores.checkpoint(store))
+checkpoint = stores.checkpoint(store)
+snapshots._files.get_file = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+snapshots.restore(origin, Path(sys.argv[1]) / "partition-4")
+"""
+
+
+def killed_while_it_copies(state: Path, snapshots: Path) -> set[str]:
+    """A worker that was taking one snapshot and restoring another; what it left."""
+    command = [sys.executable, "-c", KILLED_WHILE_IT_COPIES, str(state), f"file://{snapshots}"]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    return {path.name.partition("-")[0] for path in state.iterdir() if path.is_dir()}
+
+
+def test_what_a_worker_was_copying_when_it_was_killed_is_gone_after_the_next_start(tmp_path: Path) -> None:
+    """A checkpoint's hard links would hold the files of that moment for ever."""
+    state = tmp_path / "state"
+    assert killed_while_it_copies(state, tmp_path / "snapshots") == {"partition", ".checkpoint", ".restore"}
+    stores = LocalStores(state, Snapshots(f"file://{tmp_path}/snapshots"))
+    assert [path.name for path in state.iterdir() if path.is_dir()] == ["partition-3"]
+    assert stores.restore(dataclasses.replace(ORIGIN, partition=4)) is None
+
+
+def test_what_a_living_worker_copies_stays_when_another_is_started_in_its_directory(tmp_path: Path) -> None:
+    stores = LocalStores(tmp_path / "state", None)
+    store = stores.open(3)
+    checkpoint = stores.checkpoint(store)
+    LocalStores(tmp_path / "state", None)
+    assert checkpoint.exists()
+
+
+def test_a_reset_takes_what_was_being_copied_along(tmp_path: Path) -> None:
+    """Of a generation that was dropped, too, where no worker ever starts again."""
+    state = tmp_path / "state"
+    killed_while_it_copies(state, tmp_path / "snapshots")
+    assert [path.name for path in reset(state)] == ["partition-3"]
+    assert [path for path in state.iterdir() if path.is_dir()] == []

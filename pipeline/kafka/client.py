@@ -43,10 +43,10 @@ class MeterlineProducer:
     ``namespace``: the deployment, METERLINE_NAMESPACE.
     ``schema_registry``: URL, if the deployment has one (METERLINE_SCHEMA_REGISTRY).
     ``on_error``: called with a DeliveryError for each record that Kafka did not take; its ``key`` is the identifier
-    as UTF-8. Without it the next call raises PublishFailed.
+    as UTF-8. Without it the next call raises PublishFailed, and every ``flush`` from then on.
 
-    Nothing is sure before ``flush`` has returned. After a crash, or an error, send again with the same identifier:
-    an identity counts once, however often it is sent.
+    Nothing is sure before ``flush`` has returned. After a crash, or an error, send again with the same identifier, in
+    the latter case through a new producer: an identity counts once, however often it is sent.
     """
 
     def __init__(

@@ -56,13 +56,13 @@ class MovingPublisher(Publisher):
             self._send_again()
         super().publish(self._present(topic), key, value, partition=partition, headers=headers)
 
-    def flush(self, timeout_s: float) -> None:
-        """As ``Publisher.flush``; the journal may move meanwhile."""
+    def _settle(self, timeout_s: float) -> None:
+        """As ``Publisher._settle``; the journal may move meanwhile."""
         deadline = time.monotonic() + timeout_s
-        super().flush(timeout_s)
+        super()._settle(timeout_s)
         while self._kept:
             self._send_again()
-            super().flush(max(AGAIN_S, deadline - time.monotonic()))
+            super()._settle(max(AGAIN_S, deadline - time.monotonic()))
 
     def _present(self, topic: str) -> str:
         return self._journal if self._journal is not None and topic in self._journals else topic
@@ -83,7 +83,7 @@ class MovingPublisher(Publisher):
                 refused, self._kept = self._kept, deque()
                 for topic, key, value in refused:
                     super().publish(self._present(topic), key, value)
-                super().flush(PATIENCE_S)
+                super()._settle(PATIENCE_S)
                 if self._kept:
                     if time.monotonic() > deadline:
                         raise Closed(

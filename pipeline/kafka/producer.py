@@ -40,7 +40,6 @@ DEFAULTS = {
 _POLL_EVERY = 1_000
 """Delivery reports wait in memory until they are polled for, so this bounds them between two looks."""
 _WAIT_S = 0.05
-_ERRORS_KEPT = 100
 
 
 class DeliveryError(NamedTuple):
@@ -71,8 +70,9 @@ class Publisher:
     still undelivered after ``message.timeout.ms`` is given up and reported.
 
     A record that fails is reported to ``on_error``, if there is one, from within a later call; then the failure is the
-    caller's. Without ``on_error`` the next ``publish`` or ``flush`` raises PublishFailed: the worker stops on it,
-    because nothing that depends on that record may be committed.
+    caller's. Without ``on_error`` the next ``publish`` raises PublishFailed, and every ``flush`` from then on, whoever
+    waits in it: a record that was handed over is missing for good. The worker stops on it, because nothing that
+    depends on that record may be committed; who wants to go on does so with another publisher.
     """
 
     def __init__(
@@ -80,8 +80,11 @@ class Publisher:
     ) -> None:
         self._on_error = on_error
         self._on_refused = on_refused
-        self._errors: list[DeliveryError] = []
+        self._first_failure: DeliveryError | None = None
         self._failed = 0
+        """Records that were handed over and failed; it never goes down, as others may wait for the same ones."""
+        self._told = 0
+        """How many of them ``publish`` has nothing more to say of."""
         self._fatal: str | None = None
         self._unpolled = 0
         self._lock = threading.Lock()
@@ -113,7 +116,7 @@ class Publisher:
             except BufferError:
                 self._wait()
             except KafkaException as error:  # this record itself is impossible: too large, no such topic or partition
-                self._report(topic, partition, key, error.args[0])
+                self._refuse(_failure(topic, partition, key, error.args[0]))
                 break
         self._unpolled += 1
         if self._unpolled >= _POLL_EVERY:
@@ -142,7 +145,7 @@ class Publisher:
                 if error.code() == KafkaError._QUEUE_FULL:  # noqa: SLF001  # the library's name for it
                     left.append(message)
                 else:
-                    self._report(topic, partition, message["key"], error)
+                    self._report(_failure(topic, partition, message["key"], error))
             self._wait()
         self._raise_failures()
 
@@ -152,6 +155,12 @@ class Publisher:
         Raises Unavailable when that takes longer than ``timeout_s``; the records are still on their way then, and
         ``flush`` can be called again. Raises PublishFailed when some never will be (see the class).
         """
+        self._settle(timeout_s)
+        if self._failed:
+            raise self._lost()
+
+    def _settle(self, timeout_s: float) -> None:
+        """Wait until nothing is on its way, with an eye on what ``publish`` would raise."""
         deadline = time.monotonic() + timeout_s
         while left := self._producer.flush(max(0.0, min(1.0, deadline - time.monotonic()))):
             self._raise_failures()
@@ -176,17 +185,21 @@ class Publisher:
         too_large = error.code() == KafkaError.MSG_SIZE_TOO_LARGE
         if too_large and self._on_refused is not None and self._on_refused(message):
             return
-        self._report(message.topic() or "", message.partition(), message.key(), error)
+        self._report(_failure(message.topic() or "", message.partition(), message.key(), error))
 
-    def _report(self, topic: str, partition: int | None, key: bytes | None, error: KafkaError) -> None:
-        failure = DeliveryError(topic, -1 if partition is None else partition, key, error.name(), error.str())
+    def _refuse(self, failure: DeliveryError) -> None:
+        """Of a record that was never handed over its own caller alone hears."""
+        if self._on_error is None:
+            raise PublishFailed(f"Kafka did not take {failure}")
+        self._on_error(failure)
+
+    def _report(self, failure: DeliveryError) -> None:
         if self._on_error is not None:
             self._on_error(failure)
             return
         with self._lock:
             self._failed += 1
-            if len(self._errors) < _ERRORS_KEPT:
-                self._errors.append(failure)
+            self._first_failure = self._first_failure or failure
 
     def _library_error(self, error: KafkaError) -> None:
         """librdkafka's own troubles. Most pass; after a fatal one this producer delivers nothing any more."""
@@ -196,10 +209,15 @@ class Publisher:
     def _raise_failures(self) -> None:
         if self._fatal is not None:
             raise PublishFailed(f"the producer has failed for good: {self._fatal}")
-        if not self._failed:
-            return
+        if self._told < self._failed:
+            raise self._lost()
+
+    def _lost(self) -> PublishFailed:
         with self._lock:
-            failed, errors = self._failed, self._errors
-            self._failed, self._errors = 0, []
+            self._told = failed = self._failed
         more = f", and {failed - 1} more" if failed > 1 else ""
-        raise PublishFailed(f"Kafka did not take {errors[0]}{more}")
+        return PublishFailed(f"Kafka did not take {self._first_failure}{more}")
+
+
+def _failure(topic: str, partition: int | None, key: bytes | None, error: KafkaError) -> DeliveryError:
+    return DeliveryError(topic, -1 if partition is None else partition, key, error.name(), error.str())

@@ -154,7 +154,7 @@ def test_a_batch_tells_which_records_failed(config, names):
     assert [record.key for record in records(config, names.journal)] == [b"a", b"b"]
 
 
-def test_without_a_callback_a_failure_is_raised_once_and_publishing_can_go_on(config, names):
+def test_a_record_that_nobody_could_send_is_its_callers_matter_and_publishing_can_go_on(config, names):
     publisher = Publisher(config)
     with pytest.raises(PublishFailed, match=r"large.*MSG_SIZE_TOO_LARGE"):
         publisher.publish(names.journal, b"large", b"x" * 2_000_000)

@@ -119,6 +119,11 @@ class Setting:
     default: str
     meaning: str
 
+    @property
+    def may_be_empty(self) -> bool:
+        """Where its meaning says what that stands for. Elsewhere an empty text is a mistake, and no wish for the default."""
+        return "empty for " in self.meaning
+
 
 # fmt: off
 SETTINGS: tuple[Setting, ...] = (
@@ -132,7 +137,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("schema_registry", "METERLINE_SCHEMA_REGISTRY", lambda text: _http_url(text) if text else "", "", "URL of a Confluent schema registry; empty for Avro single-object encoding"),
     Setting("clickhouse", "METERLINE_CLICKHOUSE", _http_url, "http://127.0.0.1:8123", "URL of ClickHouse's HTTP interface"),
     Setting("clickhouse_user", "METERLINE_CLICKHOUSE_USER", str, "default", "ClickHouse user"),
-    Setting("clickhouse_password", "METERLINE_CLICKHOUSE_PASSWORD", Secret, "", "ClickHouse password"),
+    Setting("clickhouse_password", "METERLINE_CLICKHOUSE_PASSWORD", Secret, "", "ClickHouse password; empty for none"),
     Setting("state", "METERLINE_STATE", Path, "meterline-state", "directory of this worker's own RocksDB stores; {slot} in it becomes the first number that no running worker uses, for workers that share a volume; a sink keeps next to nothing in its own"),
     Setting("snapshots", "METERLINE_SNAPSHOTS", str, "", "fsspec URL of the snapshot store, for example file:///var/lib/meterline/snapshots or s3://bucket/prefix; empty for none"),
     Setting("snapshot_every_ms", "METERLINE_SNAPSHOT_EVERY", duration_ms, "5m", "how often a partition's state is copied to the snapshot store"),
@@ -150,7 +155,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("gateway_metrics", "METERLINE_GATEWAY_METRICS", _address_or_off, "127.0.0.1:8485", "where the gateway tells Prometheus its metrics, never to be reached from outside; off for nowhere"),
     Setting("gateway_requests", "METERLINE_GATEWAY_REQUESTS", _whole(2, 100_000), "256", "most requests that append usage, and most others, that a gateway works on at once; what is more hears 429"),
     Setting("gateway_secrets", "METERLINE_GATEWAY_SECRETS", _secrets, "", "name:secret, several separated by commas: keys the hashes of API keys and signs sessions; the first one is used for new ones; the same on every gateway"),
-    Setting("webhooks", "METERLINE_WEBHOOKS", Secret, "", "endpoints that hear of events: URL SECRET [live or test] [TYPE ...], separated by ; or line ends; types as in plan.created or billing.meter.*"),
+    Setting("webhooks", "METERLINE_WEBHOOKS", Secret, "", "endpoints that hear of events: URL SECRET [live or test] [TYPE ...], separated by ; or line ends; types as in plan.created or billing.meter.*; empty for none"),
     Setting("instance", "METERLINE_INSTANCE", str, "", "this worker's name among the workers, or this sink's among the sinks, no other's: whoever starts again under its name within METERLINE_SESSION_TIMEOUT has its partitions back at once, and none moves; of two living ones of one name the one that was there first ends; {slot} in it becomes the number in METERLINE_STATE; empty for none"),
     Setting("session_timeout_ms", "METERLINE_SESSION_TIMEOUT", duration_ms, "10s", "how long a silent worker or sink keeps its partitions"),
 )
@@ -161,17 +166,24 @@ SECRETS = frozenset(setting.variable for setting in SETTINGS if isinstance(setti
 """Settings that may stand in a file instead, which the variable with ``_FILE`` behind its name leads to."""
 
 
-def _text(variable: str, environ: Mapping[str, str]) -> str:
-    """What the environment says of a setting; empty where it is silent. Raises ValueError."""
+def _text(setting: Setting, environ: Mapping[str, str]) -> str:
+    """What the environment says of a setting, else its default. Raises ValueError."""
+    variable = setting.variable
     path = environ.get(variable + FILE) if variable in SECRETS else None
-    if not path:
-        return environ.get(variable, "")
+    if path is None:
+        text = environ.get(variable, setting.default)
+        if not text and variable in environ and not setting.may_be_empty:
+            raise ValueError("a value, and it is empty: give it one, or unset the variable")
+        return text
     if environ.get(variable):
         raise ValueError(f"{variable} or {variable}{FILE}, not both")
     try:
-        return Path(path).read_text("utf-8").rstrip("\r\n")
+        text = Path(path).read_text("utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{variable}{FILE} to lead to a file that can be read: {error}") from error
+    if not text:
+        raise ValueError(f"a secret in {path}, and that is empty: write it there, or unset {variable}{FILE}")
+    return text
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -222,7 +234,7 @@ class Settings:
         values: dict[str, Any] = {}
         for setting in SETTINGS:
             try:
-                values[setting.field] = setting.read(_text(setting.variable, environ) or setting.default)
+                values[setting.field] = setting.read(_text(setting, environ))
             except ValueError as error:
                 faults.append(f"{setting.variable}: expected {error}")
         if not faults:

@@ -45,7 +45,7 @@ def settings_environ(environ: Mapping[str, str] | None = None) -> dict[str, str]
     """The METERLINE_* variables in force: those of the environment, else those that the laptop stack wrote down."""
     given = os.environ if environ is None else environ
     mine = {name: text for name, text in given.items() if name.startswith("METERLINE_")}
-    return {**_written_by_stack(home_of(given) / "env"), **mine}
+    return {**_written_by_stack(home_of(given)), **mine}
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
@@ -329,12 +329,7 @@ async def catalog_session(settings: Settings) -> AsyncIterator[CatalogMemory]:
         await journal.close()
 
 
-def _written_by_stack(path: Path) -> dict[str, str]:
-    try:
-        lines = path.read_text().splitlines()
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
-    pairs = (line.removeprefix("export ").partition("=") for line in lines if line and not line.startswith("#"))
-    return {name: text.strip("'\"") for name, _, text in pairs if name.startswith("METERLINE_")}
+def _written_by_stack(home: Path) -> dict[str, str]:
+    from pipeline.local.home import Home
+
+    return {name: text for name, text in Home.at(home).read_env().items() if name.startswith("METERLINE_")}

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import MeterlineError
+from pipeline.errors import MeterlineError, UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +82,22 @@ class Home:
         return self.path / "programs.json"
 
     def read_env(self) -> dict[str, str]:
-        """The variables of ``env``; none when there is no such file."""
+        """The variables of ``env``; none when there is no such file. Raises UsageError.
+
+        A file without any was cut off, by a full disk for example: taken for silence, all would be the defaults'.
+        """
         try:
-            lines = self.env.read_text().splitlines()
+            words = shlex.split(self.env.read_text(), comments=True)
         except FileNotFoundError:
             return {}
-        words = (shlex.split(line, comments=True) for line in lines)
-        return dict(word.split("=", 1) for line in words for word in line if "=" in word)
+        except OSError as error:
+            raise UsageError(f"{self.env} cannot be read: {error.strerror}") from error
+        except ValueError as error:
+            raise UsageError(f"{self.env} is damaged ({error}): mend it, or delete it for the defaults") from error
+        found = dict(word.split("=", 1) for word in words if "=" in word)
+        if not found:
+            raise UsageError(f"{self.env} is empty: write its METERLINE_* lines anew, or delete it for the defaults")
+        return found
 
     def write_env(self, variables: Mapping[str, str]) -> None:
         _write(self.env, env_lines(variables))

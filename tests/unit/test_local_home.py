@@ -29,7 +29,7 @@ from pipeline.local.statement import SqlError
 
 
 def test_a_shell_and_we_read_the_same_variables(tmp_path: Path) -> None:
-    variables = {"METERLINE_KAFKA": "127.0.0.1:9092", "METERLINE_SNAPSHOTS": "file:///a b/it's $HOME;x"}
+    variables = {"METERLINE_KAFKA": "127.0.0.1:9092", "METERLINE_SNAPSHOTS": "file:///a b/it's $HOME;\n#x"}
     home = Home.at(tmp_path / "home").make()
     home.write_env(variables)
     assert home.read_env() == variables

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from pipeline import wiring
-from pipeline.errors import SettingsError
-from pipeline.settings import FILE, SECRETS, SETTINGS, UNREAD, Settings
+from pipeline.errors import SettingsError, UsageError
+from pipeline.settings import FILE, SECRETS, SETTINGS, UNREAD, Setting, Settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,6 +56,45 @@ def test_defaults_are_complete() -> None:
 def test_a_setting_that_cannot_be_is_refused_by_name(variable: str, text: str) -> None:
     with pytest.raises(SettingsError, match=variable):
         Settings.load({variable: text})
+
+
+MAY_BE_EMPTY = {
+    "METERLINE_KAFKA_CA",
+    "METERLINE_SCHEMA_REGISTRY",
+    "METERLINE_CLICKHOUSE_PASSWORD",
+    "METERLINE_SNAPSHOTS",
+    "METERLINE_CANCEL_WINDOW",
+    "METERLINE_WEBHOOKS",
+    "METERLINE_INSTANCE",
+}
+"""Each has nothing for its default, and its meaning says what that stands for."""
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.variable)
+def test_k1_an_empty_variable_is_no_wish_for_the_default(setting: Setting) -> None:
+    """Else a SASL_SSL that got lost on its way would be PLAINTEXT, and an age of years 35 days."""
+    if setting.variable in MAY_BE_EMPTY:
+        assert "empty for " in setting.meaning
+        assert repr(Settings.load({setting.variable: ""})) == repr(Settings.load({}))
+        return
+    with pytest.raises(SettingsError, match=f"{setting.variable}: .*empty: give it one, or unset the variable"):
+        Settings.load({setting.variable: ""})
+
+
+@pytest.mark.parametrize("variable", sorted(SECRETS))
+def test_k1_an_empty_file_is_no_secret(variable: str, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("\n")
+    for path in (str(tmp_path / "secret"), ""):
+        with pytest.raises(SettingsError, match=variable + FILE):
+            Settings.load({variable + FILE: path})
+
+
+@pytest.mark.parametrize("text", ["", "\n", "# what it said is gone\n", "METERLINE_NAMESPACE='fli"])
+def test_k1_an_env_file_that_was_emptied_or_cut_off_is_not_taken_for_the_defaults(text: str, tmp_path: Path) -> None:
+    (tmp_path / "env").write_text(text)
+    for read in (wiring.load_settings, wiring.settings_environ):
+        with pytest.raises(UsageError, match=r"env is (empty|damaged).* or delete it for the defaults"):
+            read({"METERLINE_HOME": str(tmp_path)})
 
 
 def test_every_fault_is_named_at_once() -> None:
@@ -128,7 +167,7 @@ def test_without_a_stack_the_defaults_stand(tmp_path: Path) -> None:
 
 def test_an_env_file_that_cannot_be_read_is_said(tmp_path: Path) -> None:
     (tmp_path / "env").mkdir()
-    with pytest.raises(SettingsError, match="env cannot be read"):
+    with pytest.raises(UsageError, match="env cannot be read"):
         wiring.load_settings({"METERLINE_HOME": str(tmp_path)})
 
 

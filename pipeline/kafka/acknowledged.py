@@ -19,7 +19,7 @@ from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaExceptio
 
 from pipeline.errors import Closed, Overloaded, Unavailable
 from pipeline.kafka.clock import BrokersClock, here_ms
-from pipeline.kafka.producer import SAFETY
+from pipeline.kafka.producer import safe_config
 
 RECORDS_MAX: Final = 100_000
 BYTES_MAX: Final = 64 * 2**20
@@ -98,7 +98,7 @@ class Acknowledged:
     def __init__(
         self, config: Mapping[str, Any], *, records_max: int = RECORDS_MAX, bytes_max: int = BYTES_MAX
     ) -> None:
-        self._config = {**CONFIG, **config, **SAFETY, "delivery.report.only.error": False}
+        self._config = {**safe_config(CONFIG, config), "delivery.report.only.error": False}
         self._records_max, self._bytes_max = records_max, bytes_max
         self._records = self._bytes = 0
         self._failing = False

@@ -37,6 +37,19 @@ DEFAULTS = {
 }
 """May be overridden by the configuration that is passed in."""
 
+_OF_TOPICS = "default.topic.config"
+
+
+def safe_config(defaults: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """``config`` over ``defaults``, and SAFETY over both.
+
+    Also over what stands below ``default.topic.config``, which librdkafka would prefer.
+    """
+    flat = {**defaults, **config.get(_OF_TOPICS, {}), **config, **SAFETY}
+    flat.pop(_OF_TOPICS, None)
+    return flat
+
+
 _POLL_EVERY = 1_000
 """Delivery reports wait in memory until they are polled for, so this bounds them between two looks."""
 _WAIT_S = 0.05
@@ -90,7 +103,7 @@ class Publisher:
         self._lock = threading.Lock()
         self._servers = config.get("bootstrap.servers", "")
         self._producer = Producer(
-            {**DEFAULTS, **config, **SAFETY, "on_delivery": self._delivered, "error_cb": self._library_error}
+            {**safe_config(DEFAULTS, config), "on_delivery": self._delivered, "error_cb": self._library_error}
         )
 
     def publish(

@@ -7,7 +7,17 @@ from collections import defaultdict
 from types import SimpleNamespace
 from typing import Any
 
-from aiokafka.errors import IllegalStateError
+import pytest
+from aiokafka.errors import (
+    CommitFailedError,
+    GroupCoordinatorNotAvailableError,
+    IllegalStateError,
+    KafkaError,
+    NotCoordinatorForGroupError,
+    RequestTimedOutError,
+    UnknownMemberIdError,
+)
+from aiokafka.structs import OffsetAndMetadata
 from faust.types import TP
 
 from pipeline.stream.transport import BatchConsumer, BatchConsumerThread
@@ -71,6 +81,104 @@ def test_a_commit_of_an_earlier_generation_that_failed_is_not_tried_again_in_the
     assert consumer.to_commit() == {}
     consumer.note_done(PLACE, 13)
     assert consumer.to_commit() == {PLACE: 13}
+
+
+class Committing(BatchConsumerThread):
+    """The consumer's thread, called in place; a commit fails for each of ``failures``."""
+
+    def __init__(self, *failures: KafkaError) -> None:
+        self.failures = list(failures)
+        self.committed_at_last: Any = None
+        self.warned: list[str] = []
+        self.log: Any = SimpleNamespace(warning=lambda text, *_: self.warned.append(text))
+        self.consumer: Any = SimpleNamespace(app=SimpleNamespace(offset_note="generation 1"))
+
+    def assignment(self) -> set[TP]:
+        return {PLACE}
+
+    def _ensure_consumer(self) -> Any:
+        return SimpleNamespace(commit=self.asked_of_the_coordinator)
+
+    async def call_thread(self, call: Any, *arguments: Any) -> Any:  # type: ignore[override]
+        return await call(*arguments)
+
+    async def asked_of_the_coordinator(self, offsets: Any) -> None:
+        if self.failures:
+            raise self.failures.pop()
+        self.committed_at_last = offsets
+
+
+async def committed_by_faust(consumer: Consumer) -> bool:
+    """What Faust's ``commit`` does: it notes what it tried as committed, whatever the answer."""
+    offsets = consumer.to_commit()
+    committed = await consumer._commit(offsets)
+    consumer._committed_offset.update(offsets)
+    return committed
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        NotCoordinatorForGroupError(),
+        GroupCoordinatorNotAvailableError(),
+        RequestTimedOutError(),
+        UnknownMemberIdError(),
+        CommitFailedError(),
+        IllegalStateError(),
+    ],
+    ids=lambda failure: type(failure).__name__,
+)
+def test_c8_a_commit_that_failed_is_offered_again_and_ends_nobody(failure: KafkaError) -> None:
+    """The coordinator dies in the middle of it: the group hears of the offset from the next one."""
+    consumer, thread = Consumer(group_stands_at=12), Committing(failure)
+    consumer._thread = thread
+    asyncio.run(consumer.perform_seek())
+    consumer.note_done(PLACE, 20)
+    assert asyncio.run(committed_by_faust(consumer)) is False
+    assert (thread.committed_at_last, len(thread.warned)) == (None, 1)
+    assert asyncio.run(committed_by_faust(consumer)) is True
+    assert thread.committed_at_last == {tuple(PLACE): OffsetAndMetadata(20, "generation 1\0")}
+    assert consumer.to_commit() == {}, "once is enough"
+
+
+def test_c8_what_is_done_meanwhile_goes_with_what_failed() -> None:
+    consumer = Consumer(group_stands_at=12)
+    consumer._thread = Committing(NotCoordinatorForGroupError())
+    asyncio.run(consumer.perform_seek())
+    consumer.note_done(PLACE, 20)
+    asyncio.run(committed_by_faust(consumer))
+    consumer.note_done(PLACE, 25)
+    assert consumer.to_commit() == {PLACE: 25}
+
+
+@pytest.mark.parametrize("rebalance", [{"consumer_generation_id": 6}, {"flow_active": False}], ids=["over", "begins"])
+def test_b4_nothing_of_an_earlier_generation_is_handed_on(rebalance: dict[str, Any]) -> None:
+    """A rebalance between two partitions of one fetch: the rest is read again from where the new generation starts."""
+    places = [TP("journal", number) for number in range(4)]
+
+    class Fetching(Consumer):
+        should_stop = False
+
+        @property
+        def flow_active(self) -> bool:  # type: ignore[override]
+            return self.app.flow_active
+
+        async def _wait_next_records(self, timeout: float) -> Any:
+            batches = {tp: SimpleNamespace(topic=tp.topic, partition=tp.partition, next_offset=9) for tp in places}
+            return batches, set(places)
+
+    async def handed_on(until_rebalance: int) -> list[TP]:
+        consumer, found = Fetching(group_stands_at=0), []
+        consumer.app.flow_active = True
+        async for tp, message in consumer.getmany(0.1):
+            assert (message.tp, message.offset, message.generation_id) == (tp, 8, 5)
+            found.append(tp)
+            if len(found) == until_rebalance:
+                vars(consumer.app).update(rebalance)
+        return found
+
+    for count in range(1, len(places) + 1):
+        assert asyncio.run(handed_on(count)) == places[:count]
 
 
 def test_partitions_that_are_taken_away_during_the_seek_end_nobody() -> None:

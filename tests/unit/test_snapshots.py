@@ -6,7 +6,11 @@ import dataclasses
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from pipeline.worker.partition import Origin
 from pipeline.worker.reset import reset
@@ -34,6 +38,63 @@ def test_a_snapshot_restores_what_was_written(tmp_path: Path) -> None:
     assert snapshots.restore(ORIGIN, tmp_path / "restored" / "p") == 7
     restored = Store(tmp_path / "restored" / "p")
     assert (restored.get(b"a"), restored.get(b"b")) == (b"1", b"2")
+
+
+class KilledError(BaseException):
+    """Nobody catches it, as nobody catches kill -9."""
+
+
+class Killed:
+    """Copies so many files; at the next one it writes ``written``, or all of it, and is killed."""
+
+    def __init__(self, get_file: Callable[[str, str], None], copied: int, written: bytes | None) -> None:
+        self.get_file, self.left, self.written = get_file, copied, written
+
+    def __call__(self, source: str, place: str) -> None:
+        if self.left or self.written is None:
+            self.get_file(source, place)
+        else:
+            Path(place).write_bytes(self.written)
+        if not self.left:
+            raise KilledError
+        self.left -= 1
+
+
+class Untidy:
+    """A temporary directory that nobody deletes: who would has been killed."""
+
+    def __init__(self, dir: Path, prefix: str) -> None:  # noqa: A002  # as tempfile calls it
+        self.path = tempfile.mkdtemp(dir=dir, prefix=prefix)
+
+    def __enter__(self) -> str:
+        return self.path
+
+    def __exit__(self, *_: object) -> None:
+        """Leave it."""
+
+
+def test_a10_a_restore_that_is_killed_at_any_file_leaves_no_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the next start would take what is there for the partition's state."""
+    live, snapshots = Store(tmp_path / "live" / "p"), Snapshots(f"file://{tmp_path}/snapshots")
+    live.write({b"a": b"1"})
+    taken(snapshots, live, 7, tmp_path)
+    state, get_file = tmp_path / "state", snapshots._files.get_file
+    files = len(files_of(tmp_path / "snapshots"))
+    for copied in range(files):
+        for written in (b"", b"half of it", None):
+            get = Killed(get_file, copied, written)
+            with monkeypatch.context() as patch:
+                patch.setattr(snapshots._files, "get_file", get)
+                patch.setattr(tempfile, "TemporaryDirectory", Untidy)
+                stores = LocalStores(state, snapshots)
+                with pytest.raises(KilledError):
+                    stores.restore(ORIGIN)
+            assert not stores.stands(ORIGIN.partition), f"killed at file {copied} of {files}, with {written!r}"
+    stores = LocalStores(state, snapshots)
+    assert stores.restore(ORIGIN) == 7
+    assert stores.open(ORIGIN.partition).get(b"a") == b"1"
 
 
 def test_files_are_copied_once_and_old_snapshots_leave(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import gzip
 import json
 from collections.abc import Callable
 from decimal import Decimal
+from random import Random
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -294,6 +295,17 @@ def test_moments_have_zones() -> None:
     assert moment_ms("1969-12-31T23:59:59Z") is None
 
 
+def test_e13_a_leap_second_is_no_moment() -> None:
+    """Unix time has no place for it; taken for the next second, it would be the next month's."""
+    assert moment_ms("2016-12-31T23:59:59.999Z") == 1_483_228_799_999
+    assert moment_ms("2017-01-01T00:00:00Z") == 1_483_228_800_000
+    for text in ("2016-12-31T23:59:60Z", "2016-12-31T23:59:60.5Z", "2017-01-01T00:59:60+01:00", "2016-12-31T24:00:00Z"):
+        assert moment_ms(text) is None, text
+    with pytest.raises(Problem) as refused:
+        read({"timestamp": Field(Moment())}, {"timestamp": "2016-12-31T23:59:60Z"}, typed=True)
+    assert (refused.value.status, refused.value.param) == (400, "timestamp")
+
+
 class Connection:
     """What a server hands out, piece by piece; None: the client goes away."""
 
@@ -326,6 +338,27 @@ def test_h4_a_body_is_cut_before_it_is_gathered() -> None:
         assert refused.value.status == 413
     with pytest.raises(Problem, match="larger than"):
         body_of(content_length=str(2**30))
+
+
+@pytest.mark.parametrize("way", ["at once", "in two", "byte by byte at its end", "declared", "gzip"])
+def test_f5_a_body_is_taken_up_to_the_very_limit(way: str) -> None:
+    """Read back digit by digit at the limit and one byte below; one byte above is a 413."""
+
+    def sent(body: bytes) -> bytes:
+        return {
+            "at once": lambda: body_of(body),
+            "in two": lambda: body_of(body[:-1], body[-1:]),
+            "byte by byte at its end": lambda: body_of(body[:-3], body[-3:-2], body[-2:-1], body[-1:], b""),
+            "declared": lambda: body_of(body, content_length=str(len(body))),
+            "gzip": lambda: body_of(gzip.compress(body), content_encoding="gzip"),
+        }[way]()
+
+    for size in (BODY_BYTES_MAX - 1, BODY_BYTES_MAX):
+        body = Random(size).randbytes(size // 2 + 1).hex().encode()[:size]
+        assert sent(body) == body
+    with pytest.raises(Problem, match="larger than") as refused:
+        sent(body + b"0")
+    assert refused.value.status == 413
 
 
 def test_h6_a_body_that_ends_early_is_no_body() -> None:

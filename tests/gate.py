@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import re
 import socket
 import threading
 import time
@@ -19,10 +20,12 @@ class Door(enum.Enum):
     MUTE = "questions pass; the connection is cut when their answer comes"
     SLOW = "everything passes, a while later"
     FAILING = "every question is answered with an HTTP error"
+    LYING = "inserts go nowhere and are answered with 200, and with an exception in the body"
 
 
 SLOW_S = 0.15
 HTTP_ERROR = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+THROWN = b"Code: 241. DB::Exception: Memory limit (total) exceeded. (MEMORY_LIMIT_EXCEEDED)\n"
 ASKED_MAX = 10_000
 
 
@@ -41,6 +44,9 @@ class Gate:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.answers_swallowed = 0
+        self.lies = 0
+        self.rows_claimed: int | None = None
+        """How many rows a lie calls written; None for an answer without a summary."""
         self.asked: list[bytes] = []
         """The beginning of what clients sent, of the first ASKED_MAX pieces."""
 
@@ -111,6 +117,11 @@ class Gate:
                 if not answering and self._door is Door.FAILING:
                     source.sendall(HTTP_ERROR)
                     break
+                if not answering and self._door is Door.LYING and b"INSERT" in piece[:4096]:
+                    _read_to_the_end(source, piece)
+                    source.sendall(self._lie())
+                    self.lies += 1
+                    break
                 if self._door is Door.SLOW:
                     time.sleep(self._slow_s)
                 if not answering and len(self.asked) < ASKED_MAX:
@@ -119,3 +130,20 @@ class Gate:
         for one in (source, target):
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
+
+    def _lie(self) -> bytes:
+        summary = (
+            b"" if self.rows_claimed is None else b'X-ClickHouse-Summary: {"written_rows":"%d"}\r\n' % self.rows_claimed
+        )
+        head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n" % len(THROWN)
+        return head + summary + b"\r\n" + THROWN
+
+
+def _read_to_the_end(source: socket.socket, piece: bytes) -> None:
+    """The rest of a request whose head is in ``piece``."""
+    head, _, body = piece.partition(b"\r\n\r\n")
+    length = re.search(rb"(?i)content-length: *(\d+)", head)
+    got, tail = len(body), body
+    while piece and (got < int(length[1]) if length else not tail.endswith(b"\r\n0\r\n\r\n")):
+        piece = source.recv(1 << 16)
+        got, tail = got + len(piece), (tail + piece)[-16:]

@@ -30,6 +30,7 @@ def test_whatever_is_killed_nothing_is_lost_and_nothing_counts_twice(tmp_path: P
     print(report.write(outcome, tmp_path / "report"))
     again = f"python -m tests.chaos --minutes {MINUTES} --events {EVENTS} --seed {plan.seed}"
     assert outcome.anomalies == [], f"{told(outcome.anomalies)}\n{again}"
+    assert outcome.surprises == [], f"nobody asked these to end\n{again}"
     assert {kind for kind, count in KILLS.items() if outcome.kills[kind] < count} == set()
     assert outcome.events["ok"] > EVENTS // 2
     assert_it_could_have_failed(outcome.evidence)

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from pipeline.local.program import Program
 from tests.chaos import ledger
 from tests.chaos.checker import (
     ABORTED,
@@ -27,7 +28,9 @@ from tests.chaos.checker import (
     check,
 )
 from tests.chaos.drawing import Line, Mark, histogram, lanes, lines, page, percentile
+from tests.chaos.kept import Keeper
 from tests.chaos.ledger import FAIL, INFO, OK, Book, Identity, Ledger, One, Range, Usage
+from tests.workers import until
 
 MINUTE_MS = 60_000
 
@@ -54,6 +57,20 @@ def sound() -> Evidence:
         {(0, offset) for offset in range(6)},
         {Window(True, "calls", "cus", 0): Sum(2, 22), Window(True, "calls", "cus", MINUTE_MS): Sum(1, 7)},
     )
+
+
+def test_who_ends_by_itself_surprises_and_who_is_killed_does_not(tmp_path: Path) -> None:
+    """Either is started again."""
+    argv = {"crashes": "echo why; exit 3", "leaves": "exit 0", "stays": "sleep 60"}
+    with Keeper() as keeper:
+        for name, code in argv.items():
+            keeper.keep(name, [Program(name, ("sh", "-c", code), tmp_path / name, {}, lambda: True)])
+        (stays,) = keeper.of("stays")
+        stays.kill()
+        until(lambda: all(one.starts > 1 for one in keeper.all), "all are started again")
+        keeper.rest()
+        surprises = {(one.name, one.code, one.said.strip().partition("\n")[0]) for one in keeper.surprises}
+    assert surprises == {("crashes", 3, "why"), ("leaves", 0, "(empty)")}
 
 
 def test_what_is_sound_has_no_anomalies() -> None:

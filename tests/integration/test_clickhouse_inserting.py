@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.clickhouse.connection import Server, connect
+from pipeline.clickhouse.connection import ClickHouseRefused, Server, connect
 from pipeline.clickhouse.inserting import Inserter
 from pipeline.clickhouse.migrations import migrate
 from pipeline.domain.events import SummaryShard, TallyKey
@@ -74,3 +74,21 @@ def test_failures_are_told_apart(server: Server) -> None:
         inserter.insert("summary_shards_g1", shards(3))
         inserter.close()
     assert total(server) == (MONTHS, 3 * MONTHS)
+
+
+@pytest.mark.parametrize("rows_claimed", [None, 0, 1, MONTHS - 1])
+def test_d5_a_success_that_tells_of_an_exception_is_none(server: Server, rows_claimed: int | None) -> None:
+    """ClickHouse has sent its 200 when it throws in the middle of a long insert; only how much is written tells."""
+    with Gate(server.url) as gate:
+        inserter = Inserter(Server(gate.url, server.database))
+        gate.rows_claimed = rows_claimed
+        gate.set(Door.LYING)
+        with pytest.raises(
+            ClickHouseRefused, match=f"took {rows_claimed or 0} of {MONTHS} rows into summary_shards_g1"
+        ):
+            inserter.insert("summary_shards_g1", shards(1))
+        assert (gate.lies, total(server)) == (1, (0, 0))
+        gate.set(Door.OPEN)
+        inserter.insert("summary_shards_g1", shards(1))
+        inserter.close()
+    assert total(server) == (MONTHS, MONTHS)

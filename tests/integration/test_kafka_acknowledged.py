@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from random import Random
 
 import pytest
 from confluent_kafka import KafkaError
 
 from pipeline.domain.partitioning import partition_of
-from pipeline.errors import Overloaded, Unavailable
+from pipeline.errors import Closed, Overloaded, Unavailable
 from pipeline.kafka import admin
 from pipeline.kafka.acknowledged import Acknowledged, Appended, Outgoing
+from pipeline.kafka.fence import alter
 from pipeline.kafka.reading import read
 from pipeline.kafka.topics import Topics
 from tests.brokers import Broker
 
 PARTITIONS = 8
+LIMIT_BYTES = 2_000
+AROUND = range(LIMIT_BYTES - 100, LIMIT_BYTES + 2)
 
 
 @pytest.fixture
@@ -140,6 +144,36 @@ def test_a_record_that_kafka_cannot_take_fails_its_call_and_no_other(config, jou
     assert isinstance(small, Appended)
     assert isinstance(nowhere, Unavailable)
     assert {"small", "beside"} <= set(keys(config, journal))
+
+
+@pytest.mark.parametrize("whose", ["the client's", "the topic's"])
+def test_f5_records_are_taken_up_to_the_very_limit(config, journal, whose):
+    """Every size around it: all below one border are in the log, none above; and nobody waits behind a refused one."""
+    if whose == "the topic's":
+        alter(config, journal, {"max.message.bytes": str(LIMIT_BYTES)})
+    else:
+        config = config | {"message.max.bytes": LIMIT_BYTES}
+
+    async def taken(publisher, size):
+        try:
+            await publisher.publish([Outgoing(journal, b"%04d" % size, Random(size).randbytes(size - 4), partition=3)])
+        except Closed:
+            return False
+        return True
+
+    async def calls():
+        async with publishing(config) as publisher:
+            while await taken(publisher, 2 * LIMIT_BYTES):
+                pass  # a topic's new limit is heard of a moment later
+            return {size: await taken(publisher, size) for size in (*AROUND, 10)}
+
+    answers = asyncio.run(calls())
+    assert answers.pop(10)
+    border = sum(answers.values())
+    assert list(answers.values()) == [True] * border + [False] * (len(AROUND) - border)
+    assert 0 < border < len(AROUND) - 1, "what is packed around a record counts, too"
+    logged = [int(key) for key in keys(config, journal) if int(key) < 2 * LIMIT_BYTES]
+    assert logged == [*AROUND[:border], 10]
 
 
 def test_c5_after_a_delivery_time_out_later_records_arrive_once_and_memory_is_free_again(tmp_path, namespace):

@@ -189,6 +189,26 @@ def test_an_answer_that_is_lost_is_asked_for_again(stand: Stand) -> None:
         sink.stop()
 
 
+def test_d5_a_success_that_tells_of_an_exception_moves_nothing_on(stand: Stand) -> None:
+    """Rows that went nowhere are inserted again until they are there."""
+    with Gate(stand.stack.clickhouse) as gate:
+        sink = stand.sink(gate.url)
+        stand.traffic.send_each()
+        stand.settle()
+        for rows_claimed in (None, 0):
+            rows, lies, gate.rows_claimed = stand.logged(), gate.lies, rows_claimed
+            gate.set(Door.LYING)
+            stand.traffic.send(100)
+            stand.deployment.settle()
+            until(lambda before=lies: gate.lies >= before + 5, "inserts are answered and done again")
+            assert stand.logged() == rows
+            assert stand.group.behind(stand.topics.journal) > 0
+            gate.set(Door.OPEN)
+            stand.assert_tables_say_what_the_topics_say()
+        assert "ClickHouse took 0 of" in sink.log
+        sink.stop()
+
+
 def test_tables_that_are_missing_are_waited_for(stand: Stand) -> None:
     stand.client.command("DROP TABLE summary_shards_g1")
     sink = stand.sink()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pipeline.codec.digests import COEFFICIENTS, KEY_BYTES_MAX, KEY_WORDS, MIX_FACTORS, MIX_SHIFT, WORDS
+from pipeline.codec.digests import COEFFICIENTS, KEY_BYTES_MAX, KEY_HALVES, MIX_FACTORS, MIX_SHIFT, WORDS
 
 _WIDE = {1: "", 2: "UInt128", 4: "UInt256"}
 _MOMENTS = frozenset({"last_timestamp", "last_appended_at", "latest_appended_at"})
@@ -33,7 +33,7 @@ KEY = f"""concat(
 
 
 def _words() -> Iterator[str]:
-    """The words of a hash in the order of their coefficients."""
+    """The words of a row and of its key, the highest of a number first."""
     for name, words in WORDS:
         if name in _MOMENTS:
             yield f"toUInt64(toUnixTimestamp64Milli({name}))"
@@ -43,15 +43,26 @@ def _words() -> Iterator[str]:
             wide = f"reinterpret({name}, '{_WIDE[words]}')"
             for place in range(words - 1, -1, -1):
                 yield f"toUInt64(bitShiftRight({wide}, {64 * place}))" if place else f"toUInt64({wide})"
-    yield "toUInt64(shard)"
-    yield "length(key)"
-    for place in range(KEY_WORDS):
+    for place in range(KEY_HALVES // 2):
         yield f"reinterpretAsUInt64(substring(short_key, {8 * place + 1}, 8))"
+
+
+_WORDS = tuple(_words())
+_ROW_WORDS = sum(words for _, words in WORDS)
+
+
+def _halves() -> Iterator[str]:
+    """What is multiplied, in the order of the coefficients."""
+    for number in range(len(_WORDS)):
+        high, low = f"bitShiftRight(word_{number}, 32)", f"bitAnd(word_{number}, {2**32 - 1})"
+        if number == _ROW_WORDS:
+            yield from ("toUInt64(shard)", "length(key)")
+        yield from (high, low) if number < _ROW_WORDS else (low, high)
 
 
 def _lane(number: int) -> str:
     sums = "\n        + ".join(
-        f"{word} * toUInt64({factor})" for word, factor in zip(_words(), COEFFICIENTS[number], strict=True)
+        f"{half} * toUInt64({factor})" for half, factor in zip(_halves(), COEFFICIENTS[number], strict=True)
     )
     name = f"lane_{number}"
     lines = [f"{sums} AS {name}_sum"]
@@ -63,8 +74,11 @@ def _lane(number: int) -> str:
     return ",\n    ".join(lines)
 
 
+_NAMED = ",\n    ".join(f"{word} AS word_{number}" for number, word in enumerate(_WORDS))
+
 HASH = f"""{KEY} AS key,
     if(length(key) > {KEY_BYTES_MAX}, concat(SHA256(key), ''), key) AS short_key,
+    {_NAMED},
     {_lane(0)},
     {_lane(1)}"""
 """For a WITH clause: ``lane_0`` and ``lane_1`` of the row's hash."""

@@ -1,11 +1,20 @@
 """Digests of summary shards: one number that says whether two sets of shards are equal, in whatever order they come.
 
-The hash of a shard has two lanes of 64 bits. In each, the shard's key and its numbers, as 64-bit words, are multiplied
-by fixed odd coefficients and added up; the sum is then mixed by steps that can all be undone. So any change of a single
-word changes both lanes for certain, and a change of several goes unseen with a probability of 2^-128. The digest of a
-set is the sum of its hashes modulo 2^64 in each lane: it can be kept up to date shard by shard, taken apart by day or
-by partition, and computed in SQL (clickhouse/digests.py). It finds errors, not forgers who compute collisions. It is
-plain arithmetic on columns, because the worker does it for every tally that it publishes.
+The hash of a shard has two lanes of 64 bits. In each, the halves of 32 bits of the shard's key and of its numbers are
+multiplied by fixed odd coefficients of 64 bits and added up; the sum is then mixed by steps that can all be undone.
+What that is worth:
+
+- Any change of one half changes both lanes. Any change of two halves, so also of a whole 64-bit word, changes at least
+  one lane. Both are certain: a test looks at every pair of coefficients.
+- A change of more goes unseen only where it meets the coefficients by chance, which were drawn without regard to usage:
+  2^-126 where any half changes by an odd number, 2^-64 at worst, where halves change by nothing but their highest bit.
+  (Whole words would have no such bound: whatever odd number multiplies a word's highest bit, it stays what it was.)
+- A key of more than KEY_BYTES_MAX bytes is seen through its SHA-256.
+
+The digest of a set is the sum of its hashes modulo 2^64 in each lane: it can be kept up to date shard by shard, taken
+apart by day or by partition, and computed in SQL (clickhouse/digests.py). So the above holds of one shard among any; of
+several that change at once, the mixed sums cancel each other by chance, 2^-128. It finds errors, not forgers who
+compute collisions. It is plain arithmetic on columns, because the worker does it for every tally that it publishes.
 
 The coefficients and steps are state: digests that were written down are compared with digests of other processes.
 """
@@ -23,6 +32,9 @@ import numpy.typing as npt
 from pipeline.codec.dimensions import dimensions_bytes, dimensions_of
 from pipeline.domain.events import Last, Latest, SummaryShard, TallyKey
 from pipeline.domain.tally import Tally
+
+DIGEST_VERSION = 2
+"""Raised whenever the arithmetic changes; stands beside a digest that is written down. Until 1, words were whole."""
 
 Hashes = npt.NDArray[np.uint64]
 """(n, 2): the lanes of each hash."""
@@ -47,30 +59,30 @@ _ROW = struct.Struct(">qq32s16s16sqqq16sqq16s")
 ROW_BYTES = _ROW.size
 assert 8 * sum(words for _, words in WORDS) == ROW_BYTES
 
-ROW_WORDS = ROW_BYTES // 8
+ROW_HALVES = ROW_BYTES // 4
 
 KEY_BYTES_MAX = 128
 """A longer key is hashed by its SHA-256 instead; its length tells the two apart."""
-KEY_WORDS = KEY_BYTES_MAX // 8
-"""The key's bytes as little-endian words, the last one filled up with zeros."""
+KEY_HALVES = KEY_BYTES_MAX // 4
+"""The key's bytes as little-endian numbers of 32 bits, the last one filled up with zeros."""
 
 _LANES = 2
 
 
 def _coefficients(lane: int) -> tuple[int, ...]:
-    seeds = (f"meterline shard digest {lane} {place}" for place in range(ROW_WORDS + 2 + KEY_WORDS))
+    seeds = (f"meterline shard digest {lane} {place}" for place in range(ROW_HALVES + 2 + KEY_HALVES))
     return tuple(int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8], "big") | 1 for seed in seeds)
 
 
 COEFFICIENTS = tuple(_coefficients(lane) for lane in range(_LANES))
-"""By lane: one odd number for each word of a row, for the shard's number (the journal partition), for the length of the
-key, and for each word of the key."""
+"""By lane: one odd number for each half of a row, the higher one of a word first, for the shard's number (the journal
+partition), for the length of the key, and for each half of the key."""
 MIX_SHIFT = 33
 MIX_FACTORS = (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53)
 """The last steps of each lane: fold the high half into the low one, multiply, twice, and fold once more."""
 
 _MATRIX = np.array(COEFFICIENTS, np.uint64).T.copy()
-_OF_ROW, _OF_SHARD, _OF_LENGTH, _OF_KEY = np.split(_MATRIX, [ROW_WORDS, ROW_WORDS + 1, ROW_WORDS + 2])
+_OF_ROW, _OF_SHARD, _OF_LENGTH, _OF_KEY = np.split(_MATRIX, [ROW_HALVES, ROW_HALVES + 1, ROW_HALVES + 2])
 _SHIFT = np.uint64(MIX_SHIFT)
 _NO_HASHES = np.empty((0, _LANES), np.uint64)
 _FACTORS = tuple(np.uint64(factor) for factor in MIX_FACTORS)
@@ -113,8 +125,8 @@ def hash_shards(keys: Sequence[bytes], rows: bytes, shard: int) -> Hashes:
     """The hashes of many shards of one partition. ``keys``: see ``key_bytes``; ``rows``: ``row_bytes``, joined."""
     if not keys:
         return _NO_HASHES
-    words = np.frombuffer(rows, ">u8").reshape(len(keys), ROW_WORDS).astype(np.uint64)
-    mixed: Hashes = words @ _OF_ROW + _hash_keys(keys) + np.uint64(shard) * _OF_SHARD
+    halves = np.frombuffer(rows, ">u4").reshape(len(keys), ROW_HALVES).astype(np.uint64)
+    mixed: Hashes = halves @ _OF_ROW + _hash_keys(keys) + np.uint64(shard) * _OF_SHARD
     for factor in _FACTORS:
         mixed ^= mixed >> _SHIFT
         mixed *= factor
@@ -128,9 +140,9 @@ def _hash_keys(keys: Sequence[bytes]) -> Hashes:
     if longest > KEY_BYTES_MAX:
         keys = [key if len(key) <= KEY_BYTES_MAX else hashlib.sha256(key).digest() for key in keys]
         longest = KEY_BYTES_MAX
-    width = -(-longest // 8)
-    words = np.array(keys, f"S{8 * width}").view("<u8").reshape(len(keys), width)
-    hashes: Hashes = words @ _OF_KEY[:width] + lengths[:, None] * _OF_LENGTH
+    width = -(-longest // 4)
+    halves = np.array(keys, f"S{4 * width}").view("<u4").reshape(len(keys), width).astype(np.uint64)
+    hashes: Hashes = halves @ _OF_KEY[:width] + lengths[:, None] * _OF_LENGTH
     return hashes
 
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from rocksdict import AccessType, Options, Rdict
 
+from pipeline.codec.digests import DIGEST_VERSION
 from pipeline.domain.ledger import Awaited
 from pipeline.domain.tally import Entry
 from pipeline.worker import layout
@@ -42,7 +43,7 @@ class StoreInspection:
         self.partitions: int = origin.get("partitions", 0)
         self.cursor: int = meta.get("cursor", 0)
         self.clock_ms: int = meta.get("clock_ms", 0)
-        self.digest: str = meta.get("digest", "")
+        self.digest: str = meta.get("digest", "") if meta.get("digest_version", 1) == DIGEST_VERSION else ""
         self.accounts: dict[str, tuple[int, int]] = {
             name: (records, int(value)) for name, (records, value) in meta.get("accounts", {}).items()
         }

@@ -7,7 +7,7 @@ import json
 from collections import defaultdict
 from typing import Any, NamedTuple
 
-from pipeline.codec.digests import Digest, Hashes, hash_shards
+from pipeline.codec.digests import DIGEST_VERSION, Digest, Hashes, hash_shards
 from pipeline.codec.records import Codec
 from pipeline.domain import outcomes
 from pipeline.domain.events import Cancellation, Disposition, MeterEvent
@@ -95,6 +95,8 @@ class Partition:
         self._reroutes: list[tuple[bytes, bytes]] = []
         self.digest = Digest()
         """Of the last shard of every tally that there ever was: those that became garbage stay in it."""
+        self.digest_version = DIGEST_VERSION
+        """Of the arithmetic that it was begun with: begun with another, it means nothing until all is folded anew."""
         self.summaries = Seen(0, None)
         self.state = StoredState(store, codec.decode_accepted_event)
         self.sweep = Sweep(self.state, journal.rules, 0, 0)
@@ -112,6 +114,7 @@ class Partition:
         self.next_offset = self.cursor = meta["cursor"]
         self.state.clock_ms = meta["clock_ms"]
         self.digest = Digest.read(meta["digest"])
+        self.digest_version = meta.get("digest_version", 1)
         self.summaries = Seen(*meta.get("summaries", self.summaries))
         self.sweep.ledger_mark, self.sweep.tally_mark = meta["ledger_mark"], meta["tally_mark"]
         accounts = {name: [records, int(value)] for name, (records, value) in meta["accounts"].items()}
@@ -188,6 +191,7 @@ class Partition:
             "cursor": self.next_offset,
             "clock_ms": self.state.clock_ms,
             "digest": str(self.digest),
+            "digest_version": self.digest_version,
             "summaries": self.summaries,
             "ledger_mark": self.sweep.ledger_mark,
             "tally_mark": self.sweep.tally_mark,

@@ -22,9 +22,10 @@ class JournalHoles:
 
     def compared(self, kafka: Mapping[str, Any], fold: AuditFold) -> Compared:
         """What is lost up to where the fold stands. Raises Unavailable."""
-        holes, fold.holes = [Stretch(*hole) for hole in fold.holes], []
-        self.count += sum(hole.end - hole.first for hole in holes)
+        holes = [Stretch(*hole) for hole in fold.holes]
         self._lost += lost(kafka, self._topic, self._partition, holes)
+        fold.holes = []  # only now: what nobody answered is asked again in the next round
+        self.count += sum(hole.end - hole.first for hole in holes)
         side = Compared(f"topic {self._topic}", fold.next_offset, items=fold.next_offset)
         for first, end in self._lost:
             what = f"offsets {first} to {end - 1}: no record, and no batch of the log holds them"

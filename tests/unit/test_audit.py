@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from pipeline.cli.audit_report import metrics_text
 from pipeline.cli.explanation_number import harmless
 from pipeline.codec.digests import Digest, hash_shards, row_bytes
@@ -11,15 +13,19 @@ from pipeline.domain.fold import Journal
 from pipeline.domain.ledger import Awaited, Waiting
 from pipeline.domain.limits import FoldRules
 from pipeline.domain.tally import Tally
+from pipeline.errors import Unavailable
+from pipeline.replay import audit_holes
 from pipeline.replay.audit import audited_partitions
 from pipeline.replay.audit_decisions import compare_decisions, kept_decisions
 from pipeline.replay.audit_dispositions import StandingDispositions
 from pipeline.replay.audit_facts import AuditState
 from pipeline.replay.audit_findings import Compared, Difference, PartitionFindings
 from pipeline.replay.audit_fold import AuditFold
+from pipeline.replay.audit_holes import JournalHoles
 from pipeline.replay.audit_kept import Expected, differing_parts
 from pipeline.replay.audit_shards import Shards, compare_rows, kept_shards
 from pipeline.replay.audit_standing import Share
+from pipeline.stream.spans import Stretch
 
 NOW_MS = 1_772_323_200_000
 CODEC = Codec()
@@ -198,6 +204,23 @@ def test_holes_are_found() -> None:
     fold.pass_over(6)
     assert (fold.records, fold.holes, fold.next_offset) == (1, [(0, 3), (4, 6)], 6)
     assert list(fold.checksums[:3]) == [0, 0, 0]
+
+
+def test_holes_are_asked_for_again_when_nobody_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    fold = AuditFold(Journal(0, 1, FoldRules()), CODEC)
+    fold.pass_over(6)
+    journal = JournalHoles("events", 0)
+
+    def nobody(*_: object) -> list[Stretch]:
+        raise Unavailable("Kafka: a broker is away")
+
+    monkeypatch.setattr(audit_holes, "lost", nobody)
+    with pytest.raises(Unavailable):
+        journal.compared({}, fold)
+    monkeypatch.setattr(audit_holes, "lost", lambda kafka, topic, partition, holes: holes)
+    for _ in range(2):
+        assert kinds(journal.compared({}, fold)) == ["missing"], "also in the next round, when it is not asked again"
+        assert (journal.count, fold.holes) == (6, [])
 
 
 def test_what_expires_is_found_in_its_order_and_once() -> None:

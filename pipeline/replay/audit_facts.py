@@ -126,6 +126,11 @@ class AuditState(Books):
                 found[identity] = awaited
         return list(found.items())
 
+    def awaited(self) -> set[tuple[bytes, tuple[bool, str]]]:
+        """(identifier, (livemode, event name)) of every event that a cancellation waits for."""
+        names = {identity for _, identity in self._oldest if isinstance(self.find(identity), Awaited)}
+        return {(one.identifier.encode(), (one.livemode, one.event_name)) for one in names}
+
     def awaits_since_ms(self) -> int | None:
         """The oldest clock at which a cancellation may have begun to wait."""
         return self._oldest[0][0] if self._oldest else None

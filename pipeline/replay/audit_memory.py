@@ -1,7 +1,9 @@
-"""What a worker remembers beside its tallies: identities, the events of each tally, the records themselves.
+"""What a worker remembers beside its tallies: identities, the events of each tally, the records themselves, the ranges
+that were applied, and which identities are marked as awaited.
 
-No number depends on it today. Tomorrow's do: a duplicate that is not known counts twice, and a cancelled minimum is
-found anew among the events that are remembered.
+No number depends on it today. Tomorrow's do: a duplicate that is not known counts twice, a cancelled minimum is found
+anew among the events that are remembered, a range that is not known takes back what came after it, and a cancellation
+that is not marked waits beyond its window.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ class Memory(Protocol):
     def entries(self) -> Iterator[tuple[bytes, list[Entry]]]: ...
     def ledger(self) -> Iterator[tuple[bytes, tuple[bool, str], Remembered]]: ...
     def bodies(self) -> Iterator[tuple[int, bytes]]: ...
+    def awaiting(self) -> Iterator[tuple[bytes, tuple[bool, str]]]: ...
+    def ranges(self) -> Iterator[tuple[bytes, int]]: ...
 
 
 def compare_memory(side: Compared, memory: Memory, fold: AuditFold) -> None:
@@ -34,6 +38,8 @@ def compare_memory(side: Compared, memory: Memory, fold: AuditFold) -> None:
     _compare_ledger(side, memory, fold)
     _compare_entries(side, memory, fold)
     _compare_bodies(side, memory, fold)
+    _compare_awaiting(side, memory, fold)
+    _compare_ranges(side, memory, fold)
 
 
 def _compare_ledger(side: Compared, memory: Memory, fold: AuditFold) -> None:
@@ -106,6 +112,27 @@ def _compare_bodies(side: Compared, memory: Memory, fold: AuditFold) -> None:
         offset = known.offset if isinstance(known, Counted) else known[2]
         if not there[offset]:
             _tell(side, fold, "missing", f"the record at offset {offset} as it is remembered")
+
+
+def _compare_awaiting(side: Compared, memory: Memory, fold: AuditFold) -> None:
+    """Exactly those that the fold awaits: a mark is made, moved and deleted with its ledger entry."""
+    wanted, found = fold.state.awaited(), set(memory.awaiting())
+    for identifier, names in sorted(wanted ^ found):
+        kind: Kind = "missing" if (identifier, names) in wanted else "unexpected"
+        _tell(side, fold, kind, f"the mark that {_shown(names, identifier)} is awaited")
+
+
+def _compare_ranges(side: Compared, memory: Memory, fold: AuditFold) -> None:
+    """A range beyond the window of cancellations is as good as forgotten, whatever is left of it."""
+    oldest_ms = fold.state.clock_ms - fold.journal.rules.cancellation_window_ms
+    wanted = {name.encode(): ms for name, ms in fold.state.ranges.items() if ms >= oldest_ms}
+    found = {name: ms for name, ms in memory.ranges() if ms >= oldest_ms}
+    for name in sorted({*wanted, *found}):
+        if wanted.get(name) != found.get(name):
+            kind: Kind = "differs"
+            if name not in wanted or name not in found:
+                kind = "missing" if name in wanted else "unexpected"
+            _tell(side, fold, kind, f"that the range {name.decode(errors='replace')} was applied")
 
 
 def _tell(

@@ -47,6 +47,12 @@ class StateImage(Protocol):
     def bodies(self) -> Iterator[tuple[int, bytes]]:
         """(offset, value) of the journal records that are remembered."""
 
+    def awaiting(self) -> Iterator[tuple[bytes, tuple[bool, str]]]:
+        """(identifier, (livemode, event name)) of every event that is marked as awaited."""
+
+    def ranges(self) -> Iterator[tuple[bytes, int]]:
+        """(adjustment id, the clock when it was applied) of every range."""
+
 
 def compare_state(image: StateImage, fold: AuditFold, topic_id: str) -> Compared:
     """What differs between an image and a fold that stands at its cursor."""

@@ -82,6 +82,17 @@ class StoreInspection:
         for key, page in self._scan(layout.BODIES):
             yield from layout.unpack_bodies(layout.page_start_of(key), page)
 
+    def awaiting(self) -> Iterator[tuple[bytes, tuple[bool, str]]]:
+        """(identifier, (livemode, event name)) of every event that is marked as awaited."""
+        for marker, _ in self._scan(layout.AWAITING):
+            identifier, _, names = marker.removeprefix(layout.AWAITING + layout.LEDGER).partition(b"\0")
+            yield identifier, layout.ledger_names(names)
+
+    def ranges(self) -> Iterator[tuple[bytes, int]]:
+        """(adjustment id, the clock when it was applied) of every range."""
+        for key, clock in self._scan(layout.RANGE):
+            yield key[1:], int.from_bytes(clock, "big", signed=True)
+
     def _scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         found: Iterator[tuple[bytes, bytes]] = self._rocks.items(from_key=prefix)  # type: ignore[assignment]  # raw
         return itertools.takewhile(lambda one: one[0].startswith(prefix), found)

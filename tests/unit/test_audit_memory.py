@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline.codec.records import Codec
-from pipeline.domain.events import Cancellation, CancellationRange, MeterEvent
+from pipeline.domain.events import Cancellation, CancellationRange, Identity, MeterEvent
 from pipeline.domain.fold import Journal
 from pipeline.domain.limits import MINUTE_MS, FoldRules
 from pipeline.replay.audit_fold import AuditFold
@@ -20,6 +23,7 @@ from pipeline.worker import layout
 from pipeline.worker.inspection import StoreInspection
 from pipeline.worker.partition import Origin, Partition
 from pipeline.worker.store import Store
+from tests import swarm
 from tests.unit.test_audit import Message
 
 CODEC = Codec()
@@ -43,20 +47,25 @@ def range_cancellation(adjustment: str) -> bytes:
 class Folded:
     """One journal, folded into a store on disk and by the audit."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, journal: Journal = JOURNAL) -> None:
         self.path = path / "partition-0"
-        self.audited = AuditFold(JOURNAL, CODEC)
+        self.journal = journal
+        self.audited = AuditFold(journal, CODEC)
 
     def fold(self, *records: tuple[int, bytes]) -> None:
         """(appended_at_ms, value) of the records that come next."""
+        self.fold_at([(offset, *one) for offset, one in enumerate(records, self.audited.next_offset)])
+
+    def fold_at(self, records: list[tuple[int, int, bytes]]) -> None:
+        """(offset, appended_at_ms, value) of them."""
         start = self.audited.next_offset
-        offsets = range(start, start + len(records))
-        self.audited.fold_all([Message(at, one[1], one[0]) for at, one in zip(offsets, records, strict=True)])
-        values = [value for _, value in records]
-        moments = np.array([at_ms for at_ms, _ in records])
-        batch = RecordBatch("j", 0, start, offsets.stop, np.array(offsets), moments, [None] * len(values), values)
+        self.audited.fold_all([Message(offset, value, at_ms) for offset, at_ms, value in records])
+        offsets, moments, values = zip(*records, strict=True)
+        end, no_keys = offsets[-1] + 1, [None] * len(values)
+        batch = RecordBatch("j", 0, start, end, np.array(offsets), np.array(moments), no_keys, list(values))
         store = Store(self.path)
-        partition = Partition(JOURNAL, Origin("j", "id", 0, 1, JOURNAL.rules.version), store, CODEC)
+        origin = Origin("j", "id", 0, self.journal.partitions, self.journal.rules.version)
+        partition = Partition(self.journal, origin, store, CODEC)
         partition.fold(batch)
         store.write(*partition.cut().writes)
         store.flush()
@@ -104,3 +113,66 @@ def test_a_digest_of_another_arithmetic_is_not_compared(folded: Folded) -> None:
     assert folded.said() == []
     folded.fold((T0 + 4, event("more")))
     assert folded.said() == [], "whoever goes on with it does not make it one of ours"
+
+
+RANGE = layout.RANGE + b"r1"
+MARKER = layout.AWAITING + layout.ledger_key(Identity(True, "n", "awaited"))
+OTHER_MARKER = layout.AWAITING + layout.ledger_key(Identity(True, "n", "counted"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "what"),
+    [
+        ({RANGE: None}, "missing", "that the range r1 was applied"),
+        ({RANGE: (T0 + 2).to_bytes(8, "big")}, "differs", "that the range r1 was applied"),
+        ({layout.RANGE + b"r2": T0.to_bytes(8, "big")}, "unexpected", "that the range r2 was applied"),
+        ({MARKER: None}, "missing", "the mark that live n awaited is awaited"),
+        ({OTHER_MARKER: b""}, "unexpected", "the mark that live n counted is awaited"),
+    ],
+)
+def test_what_decides_later_numbers_is_looked_at(
+    folded: Folded, changes: dict[bytes, bytes | None], kind: str, what: str
+) -> None:
+    """A range that is not known takes back a second time; what is not marked waits for ever."""
+    assert folded.said() == []
+    folded.change(changes)
+    assert folded.said() == [(kind, what)]
+
+
+def test_what_no_rule_can_reach_may_be_there_or_not(folded: Folded) -> None:
+    window_ms = JOURNAL.rules.cancellation_window_ms
+    folded.fold((T0 + 1 + window_ms, event("later")))
+    folded.change({RANGE: None})
+    assert folded.said() == [("missing", "that the range r1 was applied")], "the window's last millisecond"
+    folded.fold((T0 + 2 + window_ms, event("and later")))
+    for left in (None, b"", T0.to_bytes(8, "big"), (T0 + 1).to_bytes(8, "big")):
+        folded.change({RANGE: left})
+        assert folded.said() == []
+    folded.audited.state.drop_identities(JOURNAL.rules)
+    assert folded.said() == []
+    folded.change({RANGE: (T0 + 2 + window_ms).to_bytes(8, "big")})
+    assert folded.said() == [("unexpected", "that the range r1 was applied")]
+
+
+def test_what_was_awaited_is_so_no_more_when_it_came_or_waited_too_long(folded: Folded) -> None:
+    folded.fold(
+        (T0 + 4, event("awaited")), (T0 + 5, cancellation("a3", "never")), (T0 + 6, cancellation("a4", "never"))
+    )
+    assert folded.said() == []
+    folded.fold((T0 + 6 + JOURNAL.rules.cancellation_window_ms, event("more")))
+    assert folded.said() == [], "the second one still waits"
+    folded.fold((T0 + 7 + JOURNAL.rules.cancellation_window_ms, event("and more")))
+    assert folded.said() == []
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32), st.integers(25, 60), st.booleans())
+def test_no_false_alarm_whatever_the_journal_holds(seed: int, size: int, forgets: bool) -> None:
+    rows = list(swarm.records(swarm.Swarm(seed).journal()))
+    with tempfile.TemporaryDirectory() as home:
+        both = Folded(Path(home), swarm.JOURNAL)
+        for place in range(0, len(rows), size):
+            both.fold_at(rows[place : place + size])
+            if forgets:
+                both.audited.state.drop_identities(swarm.JOURNAL.rules)
+        assert both.said() == []

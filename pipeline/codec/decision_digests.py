@@ -9,6 +9,7 @@ import hashlib
 
 from pipeline.codec.columns import MOMENT_PLAIN_MAX_MS, MOMENT_PLAIN_MIN_MS
 from pipeline.domain.events import Disposition
+from pipeline.domain.limits import VALUE_BOUND
 
 BUCKET_OFFSETS = 2**16
 """Dispositions of so many journal offsets have one digest."""
@@ -32,7 +33,7 @@ def decision_text(one: Disposition) -> bytes:
         one.event_name,
         one.identifier,
         one.customer,
-        one.value,
+        shown_value(one.value),
         shown_moment(one.timestamp_ms),
         shown_moment(one.appended_at_ms),
         one.adjustment_id,
@@ -44,6 +45,11 @@ def decision_text(one: Disposition) -> bytes:
 
 def _sized(text: bytes) -> bytes:
     return b"%d:%b" % (len(text), text)
+
+
+def shown_value(value: int | None) -> int | None:
+    """A value as tables hold it: one of more digits than any may have, which some rejected event has, is none there."""
+    return None if value is None or not -VALUE_BOUND < value < VALUE_BOUND else value
 
 
 def shown_moment(ms: int | None) -> int | None:

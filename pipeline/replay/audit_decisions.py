@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from pipeline.codec.decision_digests import BUCKET_OFFSETS, decision_lanes, shown_moment
+from pipeline.codec.decision_digests import BUCKET_OFFSETS, decision_lanes, shown_moment, shown_value
 from pipeline.domain.events import Disposition
 from pipeline.domain.times import timestamp_text
 from pipeline.domain.values import value_text
@@ -28,7 +28,11 @@ def kept_decisions() -> Kept[int, Disposition]:
 
 def stored(one: Disposition) -> Disposition:
     """A disposition as tables have it."""
-    return one._replace(timestamp_ms=shown_moment(one.timestamp_ms), appended_at_ms=shown_moment(one.appended_at_ms))
+    return one._replace(
+        value=shown_value(one.value),
+        timestamp_ms=shown_moment(one.timestamp_ms),
+        appended_at_ms=shown_moment(one.appended_at_ms),
+    )
 
 
 def compare_decisions(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import decimal
+
 import pytest
 
 from pipeline.cli.audit_report import metrics_text
@@ -11,7 +13,7 @@ from pipeline.codec.records import Codec
 from pipeline.domain.events import Cancellation, Identity, MeterEvent
 from pipeline.domain.fold import Journal
 from pipeline.domain.ledger import Awaited, Waiting
-from pipeline.domain.limits import FoldRules
+from pipeline.domain.limits import VALUE_BOUND, VALUE_UNIT, FoldRules
 from pipeline.domain.tally import Tally
 from pipeline.errors import Unavailable
 from pipeline.replay import audit_holes
@@ -25,6 +27,7 @@ from pipeline.replay.audit_holes import JournalHoles
 from pipeline.replay.audit_kept import Expected, differing_parts
 from pipeline.replay.audit_shards import Shards, compare_rows, kept_shards
 from pipeline.replay.audit_standing import Share
+from pipeline.sink.rows import DISPOSITIONS, Place, row_of
 from pipeline.stream.spans import Stretch
 
 NOW_MS = 1_772_323_200_000
@@ -132,6 +135,26 @@ def test_dispositions_are_compared_one_by_one() -> None:
     side = Compared("table", 4)
     compare_decisions(side, 0, decided, wrong, 0, lambda one: one.disposition == "undecodable")
     assert sorted(kinds(side)) == ["differs", "unexpected"], "what is older than the topic keeps may be gone"
+
+
+@pytest.mark.parametrize("value", [VALUE_BOUND, -VALUE_BOUND, VALUE_BOUND - 1, 1 - VALUE_BOUND, 10**40])
+def test_a_value_that_no_table_holds_is_none_to_the_audit(value: int) -> None:
+    """An event that is rejected for what stands before its value keeps it in its disposition, in its topic as well."""
+    _, right = folded(event("no\x01control", value)).settled()
+    assert right[0].value == value
+    kept = kept_decisions()
+    kept.put(right)
+    decided = Expected(1, kept, {})
+    written = row_of(Place(0, 0, NOW_MS), right[0]).values[DISPOSITIONS.get_field_index("value")]
+    exact = decimal.Context(prec=60)
+    in_table = right[0]._replace(value=None if written is None else int(exact.multiply(written, VALUE_UNIT)))
+    for found in (right[0], in_table):
+        one = kept_decisions()
+        one.put({0: found})
+        assert not list(differing_parts(one.as_of(1), decided))
+        side = Compared("table", 1)
+        compare_decisions(side, 0, decided, {0: found}, 0)
+        assert not side.differences
 
 
 def test_digests_that_are_kept_say_where_something_differs() -> None:

@@ -9,7 +9,7 @@ What an answer depends on is kept:
     ranges      a range cancellation stands in every partition, before and after
 
 Strays that the live worker has sent to their partition are left out: their copy is there. Records that nobody can read
-come along, and stay what they are.
+come along, and stay what they are; so does what is rejected, in whichever partition it stands. See placing.py.
 
 Copies and the offsets of what was copied are one Kafka transaction, so a copier that is killed goes on with nothing
 lost and nothing twice. The offsets' notes hold the clocks.
@@ -19,21 +19,17 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
-from pipeline.codec.columns import decode_events
-from pipeline.codec.murmur import home_partitions
 from pipeline.codec.records import Codec
-from pipeline.domain.events import Cancellation
-from pipeline.domain.partitioning import partition_of
-from pipeline.errors import Refusal, Unavailable, UndecodableRecord
+from pipeline.errors import Refusal, Unavailable
 from pipeline.kafka.asking import patiently
 from pipeline.kafka.fence import LARGEST_BYTES
 from pipeline.kafka.offsets import committed_with_notes
+from pipeline.replay.placing import EVERYWHERE, Copy, Journal, Placing
 
 Cursors = dict[int, int]
 """By partition, an offset: everything below it."""
@@ -43,30 +39,9 @@ ROUND_RECORDS: Final = 20_000
 AHEAD_RECORDS: Final = 40_000
 """Records of one partition that wait for the others to come as far."""
 TIMEOUT_S: Final = 60.0
-SAME_RANGE_MS: Final = 60_000
-"""Within this time, a second copy of a range cancellation is one of those that the worker wrote into every partition;
-later ones are carried over, for the fold to judge."""
 _NOTE_END: Final = ";"
 """confluent-kafka reads an offset's note beyond its end."""
 NEVER_MS: Final = 2**62
-EVERYWHERE, _NOWHERE = -1, -2
-"""In place of a partition."""
-
-
-class Journal(NamedTuple):
-    """A topic, and how many partitions it has."""
-
-    topic: str
-    partitions: int
-
-
-class _Copy(NamedTuple):
-    """A record as it is to be written."""
-
-    key: bytes | None
-    value: bytes | None
-    partition: int
-    clock_ms: int
 
 
 class _Waiting:
@@ -119,7 +94,8 @@ class Copier:
 
     def __init__(self, kafka: Mapping[str, Any], group: str, codec: Codec, old: Journal, new: Journal) -> None:
         """``group``: the consumer group that holds how far the copy has come."""
-        self._old, self._new, self._codec = old, new, codec
+        self._old, self._new = old, new
+        self._placing = Placing(old, new, codec)
         self._config = {**kafka, "log_level": 0}
         self._consumer = Consumer(
             {
@@ -149,7 +125,6 @@ class Copier:
         for (_, number), one in noted.items():
             self._waiting[number] = _Waiting(one.offset, int(one.note.partition(_NOTE_END)[0] or 0))
         self._written_ms = max(one.clock_ms for one in self._waiting.values())
-        self._ranges: dict[str, int] = {}
         self._consumer.assign(
             [TopicPartition(old.topic, number, one.position) for number, one in self._waiting.items()]
         )
@@ -238,9 +213,9 @@ class Copier:
     def _write(self, counts: Mapping[int, int], positions: Cursors, acted: Cursors) -> int:
         """One transaction: the copies in the order of the clock, and where the next ones begin, at least."""
         parts = [
-            self._copies(number, self._waiting[number], count, acted[number])
-            for number, count in counts.items()
-            if count
+            self._placing.copies(number, one.messages[:count], one.clocks[:count], acted[number])
+            for number, one in self._waiting.items()
+            if (count := counts[number])
         ]
         copies = [copy for part in parts for copy in part]
         order = np.lexsort((np.arange(len(copies)), np.array([copy.clock_ms for copy in copies], np.int64)))
@@ -263,7 +238,7 @@ class Copier:
         self._producer.send_offsets_to_transaction(offsets, self._consumer.consumer_group_metadata(), TIMEOUT_S)
         self._producer.commit_transaction(TIMEOUT_S)
 
-    def _produce(self, copies: list[_Copy]) -> None:
+    def _produce(self, copies: list[Copy]) -> None:
         """In this order, into each partition."""
         topic, produce, everywhere = self._new.topic, self._producer.produce, range(self._new.partitions)
         for count, copy in enumerate(copies):
@@ -273,51 +248,6 @@ class Copier:
             if count % 1_000 == 0:
                 self._producer.poll(0)
         self._producer.flush(TIMEOUT_S)
-
-    def _copies(self, number: int, one: _Waiting, count: int, acted: int) -> list[_Copy]:
-        """The first ``count`` records that wait, as they are to be written."""
-        messages, clocks = one.messages[:count], one.clocks[:count]
-        values = [message.value() for message in messages]
-        columns = decode_events(values)
-        identifiers = columns.frame["identifier"]
-        before = home_partitions(identifiers, self._old.partitions)
-        homes = np.full(count, number, np.int64)
-        homes[columns.rows] = home_partitions(identifiers, self._new.partitions)
-        strays = np.zeros(count, bool)
-        strays[columns.rows] = before != number
-        names: list[bytes | None] = [message.key() for message in messages]
-        for row, identifier in zip(columns.rows.tolist(), identifiers.to_list(), strict=True):
-            names[row] = identifier.encode()
-        for row in columns.rest.tolist():
-            homes[row], strays[row], names[row] = self._placed(number, values[row], names[row], clocks[row])
-        return [
-            _Copy(names[row], values[row], int(homes[row]), clocks[row])
-            for row in _kept(strays, messages, acted)
-            if homes[row] != _NOWHERE
-        ]
-
-    def _placed(
-        self, number: int, value: bytes | None, key: bytes | None, clock_ms: int
-    ) -> tuple[int, bool, bytes | None]:
-        """(partition, whether it is a stray, key) of a record that columns cannot tell."""
-        try:
-            content = self._codec.decode_journal(value)
-        except UndecodableRecord:
-            return number % self._new.partitions, False, key
-        if content.identifier is not None:
-            stray = partition_of(content.identifier, self._old.partitions) != number
-            return partition_of(content.identifier, self._new.partitions), stray, content.identifier.encode()
-        assert isinstance(content, Cancellation)
-        written_ms = self._ranges.get(content.adjustment_id)
-        if written_ms is not None and clock_ms - written_ms <= SAME_RANGE_MS:
-            return _NOWHERE, False, key  # it stood in every partition, and is in all of the new ones already
-        self._ranges[content.adjustment_id] = clock_ms
-        return EVERYWHERE, False, key
-
-
-def _kept(strays: npt.NDArray[np.bool_], messages: list[Message], acted: int) -> list[int]:
-    """Rows that need a copy: all but strays whose copy the worker has made."""
-    return [row for row, stray in enumerate(strays.tolist()) if not stray or _offset(messages[row]) >= acted]
 
 
 def _offset(message: Message) -> int:

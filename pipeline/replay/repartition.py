@@ -34,11 +34,12 @@ from pipeline.kafka.admin import describe
 from pipeline.kafka.asking import patiently
 from pipeline.kafka.bounds import LATEST, newest_ms, offsets
 from pipeline.kafka.offsets import committed
-from pipeline.replay.copying import Copier, Cursors, Journal
+from pipeline.replay.copying import Copier, Cursors
 from pipeline.replay.coverage import LOOK_EVERY_S, Coverage
 from pipeline.replay.crew import Crew
 from pipeline.replay.ground import Ground
 from pipeline.replay.merged import compare_merged
+from pipeline.replay.placing import Journal
 from pipeline.replay.rebuild import Watch, switch
 
 MARGIN_MS: Final = 60_000

@@ -201,6 +201,20 @@ class Ground:
         """What its workers have committed."""
         return committed_with_notes(self.kafka, self.topics(generation).worker_group, places)
 
+    def acted(self, generation: Generation) -> dict[int, int]:
+        """By partition of its journal: below it strays are sent on and dead letters written, as notes tell.
+
+        Whoever did it: workers of any generation of that journal. An offset without a note is that of a worker that
+        only folded (worker/acts.py).
+        """
+        places = [(self.topics(generation).journal, number) for number in range(generation.partitions)]
+        found = dict.fromkeys(range(generation.partitions), 0)
+        for other in self.ledger.read().kept:
+            for (_, number), one in self.noted(other, places).items():
+                if one.note:
+                    found[number] = max(found[number], one.offset)
+        return found
+
     def delete(self, topics: Sequence[str], groups: Sequence[str]) -> None:
         """Raises Refusal while somebody is in one of the groups."""
         admin.delete(self.kafka, topics, groups)

@@ -14,6 +14,9 @@ the brokers themselves (kafka/fence.py), so it makes no difference who they are:
 Between 2 and 5 nothing can be written: writers wait, or are told to try again. If anything fails there, the old journal
 is opened again and nothing has happened. Killed there, the same command goes on.
 
+What a crew has folded after a rebuild, nobody has acted upon: regular workers must have taken over first. Only they
+send strays on to their partition, and those are left out of the copy.
+
 A stray that came in the last moments cannot be sent to its partition any more, and stops the live worker there. What
 comes behind it in its partition is not compared but copied all the same, the stray to where it belongs.
 """
@@ -48,6 +51,7 @@ SMALL_ROUND: Final = 20_000
 """When a round copies no more than this, the rest can wait for the moment in which nobody writes."""
 STUCK_S: Final = 15.0
 ROUTED_WITHIN_S: Final = 60.0
+TAKEN_OVER_WITHIN_S: Final = 60.0
 SETTLED_WITHIN_S: Final = 120.0
 """A transaction of somebody else's may be open for as long; see transaction.timeout.ms."""
 
@@ -115,8 +119,10 @@ class _Moving:
 
     def run(self, margin_ms: int) -> None:
         try:
-            self._copy_behind(margin_ms)
             try:
+                with self._watch.step(f"regular workers of generation {self._move.old.number}"):
+                    self._await_acted(self._before.folded(), TAKEN_OVER_WITHIN_S)
+                self._copy_behind(margin_ms)
                 self._move_over()
             except (MeterlineError, KeyboardInterrupt):
                 fence.reopen(self._kafka, self._old.journal)
@@ -126,12 +132,30 @@ class _Moving:
         finally:
             self._copier.close()
 
+    def _await_acted(self, folded: Cursors, within_s: float) -> None:
+        """Wait until all strays of what was folded are sent on. Raises Refusal when nobody does that."""
+        deadline = time.monotonic() + within_s
+        while self._acted(folded) != folded:
+            if time.monotonic() > deadline:
+                raise Refusal(
+                    f"no worker of generation {self._move.old.number} has taken over from the command that built it:"
+                    " records that came to a wrong partition are not sent on yet, and would be left out of the new"
+                    " journal. Start a worker, then try again; this journal is open"
+                )
+            self._crew.tend()
+            time.sleep(LOOK_EVERY_S)
+
+    def _acted(self, folded: Cursors) -> Cursors:
+        """The part of it upon which regular workers have acted."""
+        acted = self._ground.acted(self._move.old)
+        return {number: min(offset, acted[number]) for number, offset in folded.items()}
+
     def _copy_behind(self, margin_ms: int) -> None:
         with self._watch.step("copying the journal", measured=True) as tell:
             done, copied, began_s = sum(self._copier.position.values()), SMALL_ROUND + 1, time.monotonic()
             first = done
             while copied > SMALL_ROUND:
-                limits = self._before.folded()
+                limits = self._acted(self._before.folded())
                 copied = 0
 
                 def told(records: int, goal: int = sum(limits.values())) -> None:
@@ -162,6 +186,7 @@ class _Moving:
             ends = self._settled_ends()
         with self._watch.step(f"generation {self._move.old.number} to its end"):
             cut = self._await_settled(ends)
+            self._await_acted(cut, 0.0)  # a crew of before may have gone on where regular workers ended
         with self._watch.step("copying the rest"):
             self._copier.copy_rest(cut, cut, lambda _: self._crew.tend())
             self._after.await_tables(self._crew.tend, self._after.journal_ends())

@@ -112,7 +112,8 @@ def _unfinished_switch(settings: Settings) -> list[str]:
     shown, live = ground.shown(), ground.ledger.read().live.number
     if shown in (None, live):
         return []
-    return [f"generation {live} is live and the views show {shown}: if no `meterline rebuild` runs, it goes on with it"]
+    which = shown or "several"
+    return [f"generation {live} is live and the views show {which}: if no `meterline rebuild` runs, it goes on with it"]
 
 
 def _troubles_of(standing: Standing) -> list[str]:

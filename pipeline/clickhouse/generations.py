@@ -8,13 +8,16 @@ the tables with which it began.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from clickhouse_connect.driver.client import Client
 
 from pipeline.clickhouse import tables
 from pipeline.clickhouse.migrations import known_migrations
 
+_VIEW = re.compile(r"^CREATE OR REPLACE VIEW (\w+) ", re.MULTILINE)
+_IN_ORDER = (*tables.JOURNALED, *reversed(tables.DERIVED))
+"""Of views, as they are replaced. Usage is the last: once it is shown, all is."""
 _OF_FIRST = re.compile(rf"\b({'|'.join(tables.DERIVED)})_g1\b|\b({'|'.join(tables.JOURNALED)})_j1\b")
 
 
@@ -34,22 +37,32 @@ def create_shared_tables(client: Client) -> None:
 
 
 def show(client: Client, number: int, journal: int) -> None:
-    """Let the views show this generation and its journal."""
-    for statement in _statements(number, journal):
-        if _is_view(statement):
-            client.command(statement)
+    """Let the views show this generation and its journal, one after the other. Can be repeated."""
+    views = {match[1]: statement for statement in _statements(number, journal) if (match := _VIEW.search(statement))}
+    for name in _IN_ORDER:
+        client.command(views[name])
 
 
 def shown(client: Client) -> dict[str, int | None]:
-    """By view, the generation that it shows; None when there is no such view."""
-    found: dict[str, int | None] = dict.fromkeys(tables.DERIVED)
+    """By view of what is derived, the generation that it shows; None when there is no such view."""
+    return _numbers(client, tables.DERIVED)
+
+
+def shown_journals(client: Client) -> dict[str, int | None]:
+    """By view of the event log, the journal that it shows; None when there is no such view."""
+    return _numbers(client, tables.JOURNALED)
+
+
+def _numbers(client: Client, views: Sequence[str]) -> dict[str, int | None]:
+    """By view, the number of the table behind it."""
+    found: dict[str, int | None] = dict.fromkeys(views)
     rows = client.query(
         "SELECT name, as_select FROM system.tables"
         " WHERE database = currentDatabase() AND name IN {names:Array(String)}",
-        parameters={"names": list(tables.DERIVED)},
+        parameters={"names": list(views)},
     ).result_rows
     for name, select in rows:
-        match = re.search(rf"\b{name}_g(\d+)\b", str(select))
+        match = re.search(rf"\b{name}_[gj](\d+)\b", str(select))
         found[name] = int(match[1]) if match else None
     return found
 
@@ -87,7 +100,3 @@ def _statements(number: int, journal: int) -> Iterator[str]:
         for statement in migration.statements:
             if _OF_FIRST.search(statement):
                 yield _OF_FIRST.sub(numbered, statement)
-
-
-def _is_view(statement: str) -> bool:
-    return re.search(r"^CREATE OR REPLACE VIEW ", statement, re.MULTILINE) is not None

@@ -26,6 +26,9 @@ from pipeline.kafka.topics import GENERATIONS, TABLE, Topics, topics_of_generati
 from pipeline.replay.beside import Beside, sql_beside
 from pipeline.replay.coverage import Coverage
 
+MIXED = 0
+"""In place of a generation's number: some views show one, some another."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Ground:
@@ -66,15 +69,19 @@ class Ground:
             sql.create_tables(client, generation.number, generation.journal)
 
     def restore_tables(self, live: Generation) -> None:
-        """Whoever lost the database, or tables in it, gets them back, empty."""
-        lost = self.shown() is None
+        """Whoever lost the database, or tables in it, gets them back, empty.
+
+        Views that differ were being moved to what is live, after its tables had caught up: that is finished.
+        """
+        shown = self.shown()
+        lost = shown is None
         if lost:
             self.want_filled(live)  # first: killed after the next step, nobody would know any more
             list(migrate(self.server))
         with translated(self.server), connect(self.server) as client:
             sql.create_shared_tables(client)
             sql.create_tables(client, live.number, live.journal)
-        if lost:
+        if lost or shown == MIXED:
             self.show(live)
 
     @property
@@ -114,20 +121,33 @@ class Ground:
         return self.ledger.append(live.number, LIVE, live.journal, partitions, folded)
 
     def shown(self) -> int | None:
-        """The generation that all views show; None when they differ, or there are none."""
-        with translated(self.server), connect(self.server, database="default") as client:
-            if not int(str(client.command(f"EXISTS DATABASE {self.server.database}"))):
-                return None
+        """The generation that all views show, those of the event log by its journal.
+
+        MIXED when they differ, as somebody left them who was killed on the way; None when one is missing.
+        """
+        if not self._has_database():
+            return None
+        known = self.ledger.read().by_number
         with translated(self.server), connect(self.server) as client:
-            numbers = set(sql.shown(client).values())
-        return numbers.pop() if len(numbers) == 1 else None
+            numbers, journals = set(sql.shown(client).values()), set(sql.shown_journals(client).values())
+        if None in numbers | journals:
+            return None
+        if len(numbers) > 1 or len(journals) > 1:
+            return MIXED
+        (number,), (journal,) = numbers, journals
+        one = None if number is None else known.get(number)
+        return MIXED if one is not None and one.journal != journal else number
 
     def newest_records(self, generation: Generation) -> dict[int, tuple[int, int]]:
         """By partition, (offset, appended_at_ms) of a record that its tables tell of; nothing without tables."""
-        if self.shown() is None:
+        if not self._has_database():
             return {}
         with translated(self.server), connect(self.server) as client:
             return sql.newest_records(client, generation.number)
+
+    def _has_database(self) -> bool:
+        with translated(self.server), connect(self.server, database="default") as client:
+            return bool(int(str(client.command(f"EXISTS DATABASE {self.server.database}"))))
 
     def journal(self, generation: Generation) -> TopicState | None:
         """The journal that a generation is folded from, as the cluster has it; None when there is none."""
@@ -178,8 +198,10 @@ class Ground:
         if one is None or number == found.live.number:
             why = "it is live: `meterline rebuild` makes another" if one else "`meterline generations list` shows all"
             raise Refusal(f"generation {number} cannot be dropped: {why}")
-        if number == self.shown():
-            raise Refusal(f"generation {number} is what the views show: `meterline rebuild` shows the live one first")
+        shown = self.shown()
+        if shown in (number, MIXED):
+            what = "what the views show" if shown == number else "perhaps in some of the views, which differ"
+            raise Refusal(f"generation {number} is {what}: `meterline rebuild` shows the live one first")
         topics = self.topics(one)
         own = [topics.name(row) for row in TABLE if row.belongs_to == "generation"]
         groups = (topics.worker_group, topics.sink_group)

@@ -104,7 +104,7 @@ def build(ground: Ground, one: Generation, crew: Crew, watch: Watch) -> None:
 
 
 def unfinished(ground: Ground) -> Generation | None:
-    """A generation that is live and not shown: a switch that was killed on the way."""
+    """A generation that is live and not shown, or not by every view: a switch that was killed on the way."""
     known = ground.ledger.read()
     shown = ground.shown()
     return known.live if known.live.fold and shown is not None and shown != known.live.number else None

@@ -27,6 +27,19 @@ def faults(versions: Sequence[dict[str, Any]]) -> list[str]:
     return found
 
 
+def meanings(schema: Any, where: str = "") -> list[tuple[str, str]]:
+    """(place, logical type) of all that is more than its bytes, in the schema's order: canonical forms leave it out."""
+    if isinstance(schema, list):
+        return [meaning for branch in schema for meaning in meanings(branch, where)]
+    if not isinstance(schema, dict):
+        return []
+    if schema["type"] == "record":
+        fields = schema["fields"]
+        return [meaning for field in fields for meaning in meanings(field["type"], f"{where}.{field['name']}")]
+    inner = [meaning for part in ("type", "items", "values") for meaning in meanings(schema.get(part), where)]
+    return [(where.lstrip("."), _shape(schema)), *inner] if "logicalType" in schema else inner
+
+
 def _faults_alone(document: Any) -> Iterator[str]:
     """Faults of a document by itself: in a union a default must fit the first branch, and aliases hide renames."""
     for record in _records(document):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import threading
 import time
 import urllib.error
@@ -18,6 +19,7 @@ from typing import Any
 
 from fastavro.schema import SchemaParseException, UnknownType, to_parsing_canonical_form
 
+from pipeline.codec.evolution import meanings
 from pipeline.codec.schemas import SCHEMAS, SchemaVersion, newest, versions
 from pipeline.errors import Refusal, Unavailable
 
@@ -29,6 +31,8 @@ AWAY_FOR_S = 1.0
 UNKNOWN_IDS_MAX = 10_000
 _ANSWER_BYTES_MAX = 1_000_000
 _CONTENT_TYPE = "application/vnd.schemaregistry.v1+json"
+
+log = logging.getLogger(__name__)
 
 
 class SchemaRegistry:
@@ -58,7 +62,7 @@ class SchemaRegistry:
             if self._unknown.get(schema_id, 0.0) > time.monotonic():
                 return None
             answer = self._ask("GET", f"/schemas/ids/{schema_id}")
-            schema = None if answer is None else _listed(answer)
+            schema = None if answer is None else _listed(schema_id, answer)
             if schema is not None:
                 self._schemas[schema_id] = schema
                 return schema
@@ -131,8 +135,11 @@ def _request_body(schema: SchemaVersion) -> bytes:
     return json.dumps({"schema": json.dumps(schema.document), "schemaType": "AVRO"}).encode()
 
 
-def _listed(answer: Any) -> SchemaVersion | None:
-    """The listed version whose canonical form a registry's schema has; other schemas are none of ours."""
+def _listed(schema_id: int, answer: Any) -> SchemaVersion | None:
+    """The listed version whose canonical form and logical types a registry's schema has; others are none of ours.
+
+    A decimal of another scale, or a timestamp of another unit, is the same bytes and another number.
+    """
     if answer.get("schemaType", "AVRO") != "AVRO":
         return None
     try:
@@ -141,4 +148,15 @@ def _listed(answer: Any) -> SchemaVersion | None:
         candidates = versions(document["name"].rpartition(".")[2])
     except (ValueError, KeyError, TypeError, AttributeError, SchemaParseException, UnknownType):
         return None
-    return next((version for version in candidates if version.canonical == canonical), None)
+    schema = next((version for version in candidates if version.canonical == canonical), None)
+    if schema is None:
+        return None
+    theirs, ours = meanings(document), meanings(schema.document)
+    if theirs == ours:
+        return schema
+    log.warning(
+        "the schema with id %d is %s, but its values mean something else: records that name it are not read."
+        " It has the logical types %s, and v%d.avsc %s",
+        *(schema_id, schema.subject, dict(theirs), schema.version, dict(ours)),
+    )
+    return None

@@ -13,7 +13,7 @@ from pipeline.codec import registry as registry_module
 from pipeline.codec.columns import decode_events
 from pipeline.codec.records import Codec
 from pipeline.codec.registry import SchemaRegistry
-from pipeline.codec.schemas import SCHEMAS, newest
+from pipeline.codec.schemas import SCHEMAS, newest, versions
 from pipeline.domain.events import MeterEvent
 from pipeline.errors import Refusal, Unavailable, UndecodableRecord
 
@@ -150,6 +150,31 @@ def test_an_unknown_id_is_undecodable_and_not_asked_for_again_for_a_while(server
 def test_a_schema_that_is_not_listed_is_none_of_ours(server, client, schema, kind):
     with pytest.raises(UndecodableRecord, match="unknown_schema"):
         Codec(client).decode_journal(framed(server.put(schema, kind)))
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ('"scale": 12', '"scale": 2'),
+        ('"precision": 38', '"precision": 18'),
+        ('"logicalType": "decimal"', '"comment": "none"'),
+        ('"logicalType": "timestamp-millis"', '"logicalType": "timestamp-micros"'),
+    ],
+)
+def test_the_same_bytes_with_another_meaning_are_none_of_ours(server, client, caplog, ours, theirs):
+    """A canonical form leaves logical types out: 12.34, with two digits behind the point, would be 0.000000001234."""
+    text = json.dumps(newest("MeterEvent").document)
+    assert ours in text
+    schema_id = server.put(json.loads(text.replace(ours, theirs)))
+    with pytest.raises(UndecodableRecord, match="unknown_schema"):
+        Codec(client).decode_journal(framed(schema_id))
+    assert f"the schema with id {schema_id} is meterline.MeterEvent" in caplog.text
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_every_listed_schema_is_taken_for_itself(server, client, name):
+    for version in versions(name):
+        assert client.schema_of(server.put(version.document)) == version
 
 
 def test_a_listed_schema_is_known_by_its_canonical_form(server, client):

@@ -119,7 +119,8 @@ def _cut(sides: Sequence[Coverage], meanwhile: Callable[[], None]) -> Cursors:
 
 
 def _judge(pair: Pair, cut: Cursors, found: Comparison, moved: set[Key]) -> None:
-    if max(pair.versions) >= cut[pair.key.shard] and pair.versions[0] != pair.versions[1]:
+    end = cut.get(pair.key.shard)  # None: the journal has no such partition, so nothing there moves
+    if end is not None and max(pair.versions) >= end and pair.versions[0] != pair.versions[1]:
         moved.add(pair.key)
     elif pair.differs:
         found.differing += 1

@@ -57,3 +57,9 @@ def test_a_first_record_that_one_side_has_not_copied_yet_is_no_difference(monkey
 def test_a_tally_that_is_missing_below_the_cut_is_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     missing = Pair(KEY, (-1, 0), Side(0, 0), Side(1, 5), True)
     assert compared(1, [[missing]], monkeypatch).differing == 1
+
+
+def test_a_row_of_no_partition_is_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is in the former tables alone: a rebuild is what makes it go away."""
+    stranger = Pair(KEY._replace(shard=9), (5, -1), Side(1, 5), Side(0, 0), True)
+    assert compared(1, [[stranger]], monkeypatch).differing == 1

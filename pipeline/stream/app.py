@@ -27,7 +27,7 @@ from pipeline.errors import Unavailable
 from pipeline.stream.ending import end_process, task_of
 from pipeline.stream.memory import give_back_forever
 from pipeline.stream.place import NamedPlace
-from pipeline.stream.transport import BatchTransport, PassSchema, StartOffsets, Tableless
+from pipeline.stream.transport import SEEK_WITHIN_S, BatchTransport, PassSchema, StartOffsets, Tableless
 
 STOP_WITHIN_S = 8.0
 LOOK_ROUND_EVERY_S = 1.0
@@ -102,7 +102,7 @@ def stream_app(
         consumer_group_instance_id=instance or None,
         broker_session_timeout=session_timeout_ms / 1000,
         broker_heartbeat_interval=session_timeout_ms / 1000 / 3,
-        broker_request_timeout=max(90.0, session_timeout_ms / 1000),
+        broker_request_timeout=max(1.5 * SEEK_WITHIN_S, session_timeout_ms / 1000),
         broker_rebalance_timeout=60.0,
         broker_commit_interval=1.0,
         broker_commit_livelock_soft_timeout=_DAY_S,

@@ -25,11 +25,15 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
+from pipeline.errors import Unavailable
 from pipeline.stream.batch import RecordBatch
 from pipeline.stream.ending import end_process
 from pipeline.stream.fetched import drain
 from pipeline.stream.joining import join_by_name
 from pipeline.stream.knowing import share_out_what_is_known
+
+SEEK_WITHIN_S = 60.0
+"""Less than ``broker_request_timeout``, which is Faust's own patience with a seek."""
 
 StartOffsets = Callable[[set[TP]], Awaitable[dict[TP, int]]]
 """Where to read on from, asked after every rebalance; partitions left out start at their committed offset."""
@@ -187,7 +191,7 @@ class BatchConsumer(driver.Consumer):
         if not self.flow_active:
             # A rebalance may take partitions away in the middle of this; it seeks by itself when it is over.
             with contextlib.suppress(IllegalStateError):
-                await self.perform_seek()
+                await self._seek_to_starts()
             return
         for tp, batch in batches.items():
             if not self.flow_active or self.app.consumer_generation_id != generation:
@@ -221,6 +225,21 @@ class BatchConsumer(driver.Consumer):
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def perform_seek(self) -> None:
+        """Faust's task that ends a rebalance waits for this. Its time-out looks to it like a stop: it would leave, and
+        this process live on and read nothing, after any rebalance to come.
+        """
+        try:
+            async with asyncio.timeout(SEEK_WITHIN_S):
+                await self._seek_to_starts()
+        except TimeoutError:
+            end_process(
+                Unavailable(
+                    f"Kafka has not said within {SEEK_WITHIN_S:.0f} s where its group stands, so nobody knows where to"
+                    " read on; the next start asks again"
+                )
+            )
+
+    async def _seek_to_starts(self) -> None:
         app: Any = self.app
         generation, assigned = app.consumer_generation_id, frozenset(self.assignment())
         await super().perform_seek()

@@ -20,6 +20,8 @@ from aiokafka.errors import (
 from aiokafka.structs import OffsetAndMetadata
 from faust.types import TP
 
+from pipeline.errors import Unavailable
+from pipeline.stream import transport
 from pipeline.stream.transport import BatchConsumer, BatchConsumerThread
 
 PLACE = TP("journal", 2)
@@ -221,3 +223,20 @@ def test_a_position_is_moved_only_where_the_fetching_is_done() -> None:
     consumer._thread = Fetching()
     asyncio.run(consumer._seek(PLACE, 7))
     assert queued == [("the consumer's own", (PLACE.topic, PLACE.partition), 7)]
+
+
+def test_a_seek_that_nobody_answers_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faust would take its own time-out for a stop, and never resume the flow."""
+
+    class Unanswered(Consumer):
+        async def seek_to_committed(self) -> dict[TP, int]:
+            await asyncio.Event().wait()
+            raise AssertionError("nobody sets it")
+
+    ended: list[BaseException] = []
+    monkeypatch.setattr(transport, "end_process", ended.append)
+    monkeypatch.setattr(transport, "SEEK_WITHIN_S", 0.01)
+    asyncio.run(Unanswered(group_stands_at=12).perform_seek())
+    (error,) = ended
+    assert isinstance(error, Unavailable)
+    assert "where its group stands" in str(error)

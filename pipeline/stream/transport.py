@@ -247,6 +247,8 @@ class BatchConsumer(driver.Consumer):
             self._group_stood_at = {tp: self._committed_offset[tp] or 0 for tp in assigned}
         if app.start_offsets is not None:
             for tp, offset in (await app.start_offsets(set(self.assignment()))).items():
+                if app.consumer_generation_id != generation:
+                    return  # another rebalance, which seeks by itself; it may have done so already
                 await self.seek(tp, offset)
 
     async def _seek(self, tp: TP, offset: int) -> None:

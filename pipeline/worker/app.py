@@ -134,13 +134,14 @@ class Worker:
         await or_end_process(lambda: self.core.take_over(_FaustGroup(self.app.consumer, self.topics.journal)))
 
     async def _start_offsets(self, assigned: set[TP]) -> dict[TP, int]:
-        offsets = {tp: self.core.start_offset(tp.partition) for tp in assigned if tp.topic == self.topics.journal}
-        starts = {tp: offset for tp, offset in offsets.items() if offset is not None}
         adjustments = [(tp.topic, tp.partition) for tp in assigned if tp.topic == self.topics.adjustments]
         acted = await asyncio.to_thread(self.acts.below, adjustments)
         consumer: Any = self.app.consumer
         for place, offset in acted.items():  # what another generation's worker routed is no lag of ours
             consumer.note_done(TP(*place), offset)
+        # Only now: while Kafka was asked, a partition may have left and come back from an earlier place.
+        offsets = {tp: self.core.start_offset(tp.partition) for tp in assigned if tp.topic == self.topics.journal}
+        starts = {tp: offset for tp, offset in offsets.items() if offset is not None}
         return starts | {TP(*place): offset for place, offset in acted.items()}
 
 

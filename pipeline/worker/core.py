@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from pipeline.codec.records import Codec
@@ -35,6 +36,8 @@ log = logging.getLogger("meterline.worker")
 
 JOURNAL_LOOK_EVERY_S = 5.0
 SUMMARIES_LOOK_EVERY_S = 5.0
+AHEAD_MAX = 64
+"""Batches in a row that may begin ahead of a fold: far more than can wait for the agent at a rebalance."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -73,6 +76,8 @@ class WorkerCore:
         self.partitions: dict[int, Partition] = {}
         self.held: list[Received] = []
         """Batches folded and not yet acknowledged."""
+        self._ahead: Counter[int] = Counter()
+        """By partition, batches since the last one that did not begin ahead of its fold."""
         self.changed = asyncio.Event()
         self.full = asyncio.Event()
         self.room = asyncio.Event()
@@ -104,7 +109,9 @@ class WorkerCore:
         if partition is None:
             return  # revoked while the batch waited; the next owner reads it again
         if batch.start > partition.next_offset:
-            return  # revoked, and back again from an earlier place, from which it is read again
+            self._pass_over(batch, partition.next_offset)
+            return
+        self._ahead.pop(batch.partition, None)
         batch = batch.since(partition.next_offset)
         if batch.start == partition.next_offset and batch.next_offset > batch.start:
             partition.fold(batch)
@@ -115,6 +122,14 @@ class WorkerCore:
             self.full.set()
         if records_held >= 2 * self.limits.flush_records:
             self.room.clear()
+
+    def _pass_over(self, batch: RecordBatch, next_offset: int) -> None:
+        """It was revoked, and is back again from an earlier place, from which it is read again: soon."""
+        self._ahead[batch.partition] += 1
+        assert self._ahead[batch.partition] < AHEAD_MAX, (
+            f"partition {batch.partition} is read at offset {batch.start}, but the fold stands at {next_offset}, and"
+            f" {AHEAD_MAX} batches have not changed that: nothing of it would be counted"
+        )
 
     async def route_all(self, stream: Stream) -> None:
         """The adjustment agent."""
@@ -223,6 +238,7 @@ class WorkerCore:
         """Bring every partition that is ours now to where it can go on; let go of the others."""
         async with self.flushing:
             mine = group.assigned()
+            self._ahead.clear()
             for number in sorted(set(self.partitions) - mine):
                 self.partitions.pop(number).close()
             # What was folded of the others is lost, so it must not be acknowledged, should they come back.

@@ -205,10 +205,10 @@ class WorkerHost(Machine):
     def _start_offsets(self, member: Member, acts: Acts, assigned: set[Place]) -> dict[Place, int]:
         """As ``pipeline.worker.app.Worker._start_offsets``."""
         journal, adjustments = self.part.topics.journal, self.part.topics.adjustments
-        offsets = {place: self.core.start_offset(place[1]) for place in assigned if place[0] == journal}
         acted = acts.below(sorted(place for place in assigned if place[0] == adjustments))
         for place, offset in acted.items():
             member.note_place(place, offset)
+        offsets = {place: self.core.start_offset(place[1]) for place in assigned if place[0] == journal}
         return {place: offset for place, offset in offsets.items() if offset is not None} | acted
 
     def _steps(self, member: Member) -> list[Step]:

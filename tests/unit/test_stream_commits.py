@@ -225,6 +225,30 @@ def test_a_position_is_moved_only_where_the_fetching_is_done() -> None:
     assert queued == [("the consumer's own", (PLACE.topic, PLACE.partition), 7)]
 
 
+def test_where_to_read_on_is_worthless_after_a_rebalance_that_came_meanwhile() -> None:
+    """A partition may have left and come back, and been sought at an earlier place by then."""
+    sought: list[tuple[TP, int]] = []
+
+    class Seeking(Consumer):
+        async def seek(self, partition: TP, offset: int) -> None:
+            sought.append((partition, offset))
+
+    async def run(rebalanced: bool) -> None:
+        consumer = Seeking(group_stands_at=12)
+
+        async def start_offsets(assigned: set[TP]) -> dict[TP, int]:
+            consumer.app.consumer_generation_id += rebalanced
+            return {PLACE: 100}
+
+        consumer.app.start_offsets = start_offsets
+        await consumer.perform_seek()
+
+    asyncio.run(run(rebalanced=True))
+    assert sought == []
+    asyncio.run(run(rebalanced=False))
+    assert sought == [(PLACE, 100)]
+
+
 def test_a_seek_that_nobody_answers_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Faust would take its own time-out for a stop, and never resume the flow."""
 

@@ -8,10 +8,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from faust.types import TP
 
 from pipeline.errors import Unavailable
 from pipeline.stream import insisting
-from pipeline.worker.core import CoreLimits, WorkerCore
+from pipeline.worker.app import Worker
+from pipeline.worker.core import AHEAD_MAX, CoreLimits, WorkerCore
 
 
 class Group:
@@ -77,6 +79,42 @@ def test_a_batch_of_before_a_rebalance_is_no_gap_in_the_journal() -> None:
 
     asyncio.run(run())
     assert core.held == []
+
+
+def test_where_to_read_on_is_asked_of_the_fold_when_kafka_has_answered() -> None:
+    """A partition left and came back from an earlier place while the group's notes were read."""
+    core: Any = SimpleNamespace(start_offset=lambda number: 100)
+
+    def below(places: Any) -> dict[Any, int]:
+        core.start_offset = lambda number: 80
+        return {}
+
+    worker: Any = SimpleNamespace(
+        core=core,
+        topics=SimpleNamespace(journal="journal", adjustments="adjustments"),
+        acts=SimpleNamespace(below=below),
+        app=SimpleNamespace(consumer=None),
+    )
+    place = TP("journal", 0)
+    assert asyncio.run(Worker._start_offsets(worker, {place})) == {place: 80}
+
+
+def test_batches_that_stay_ahead_of_the_fold_end_the_worker() -> None:
+    """Passing them over would be all that it does from then on, and nobody would hear of it."""
+    cursors: Any = Opening({0: 3})
+    nothing: Any = None
+    core = WorkerCore(CoreLimits(100, 100, 100), nothing, nothing, EMPTY, cursors, nothing)
+
+    async def batches() -> Any:
+        for start in range(9, 9 + 10 * AHEAD_MAX, 10):
+            yield SimpleNamespace(value=SimpleNamespace(partition=0, start=start, next_offset=start + 10))
+
+    async def run() -> None:
+        await core.take_over(Group({0: 3}))
+        await core.fold_all(batches())
+
+    with pytest.raises(AssertionError, match=r"partition 0 is read at offset \d+, but the fold stands at 3"):
+        asyncio.run(run())
 
 
 def test_kafka_may_be_away_while_partitions_are_taken_over(monkeypatch: pytest.MonkeyPatch) -> None:

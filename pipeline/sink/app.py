@@ -23,6 +23,7 @@ from pipeline.kafka.asking import insistently
 from pipeline.kafka.offsets import committed
 from pipeline.kafka.producer import Publisher
 from pipeline.kafka.progress import own_client_id
+from pipeline.kafka.reach import check_reach
 from pipeline.kafka.reading import partitions_of
 from pipeline.kafka.topics import Topics
 from pipeline.sink.catalog import CatalogTabulator
@@ -115,9 +116,13 @@ class Sink:
         for feed in self.feeds:
             app.agent(journal_topic(app, feed.topic), name=feed.topic)(agent_of(feed.gather))
             app.task(task_of(feed.flush_forever))
+        app.check_reach = self._check_reach
         app.start_offsets = self._start_offsets
         app.fate = fate
         return app
+
+    def _check_reach(self, topic: str, partition: int, offset: int) -> None:
+        check_reach(self.settings.kafka, self.settings.group, (topic, partition), offset)
 
     async def _start_offsets(self, assigned: set[TP]) -> dict[TP, int]:
         """What belongs to no generation goes on where the farthest sink of any generation stopped. The catalog begins

@@ -1,7 +1,8 @@
 """A Faust app on the batch transport, and how one of our processes runs it.
 
 Settings that are not obvious: acks are tracked per batch; the poll interval is a day because a process that waits for
-ClickHouse is alive (its heartbeats say so); no table, no web server, no leader topic.
+ClickHouse is alive (its heartbeats say so); no table, no web server, no leader topic; a consumer whose place is gone
+does not choose another one by itself.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from pipeline.errors import Unavailable
 from pipeline.stream.ending import end_process, task_of
 from pipeline.stream.memory import give_back_forever
 from pipeline.stream.place import NamedPlace
-from pipeline.stream.transport import SEEK_WITHIN_S, BatchTransport, PassSchema, StartOffsets, Tableless
+from pipeline.stream.positions import CheckReach, StartOffsets
+from pipeline.stream.transport import SEEK_WITHIN_S, BatchTransport, PassSchema, Tableless
 
 STOP_WITHIN_S = 8.0
 LOOK_ROUND_EVERY_S = 1.0
@@ -49,10 +51,12 @@ class Fate(enum.Enum):
 class BatchApp(faust.App):
     """A Faust app on the batch transport.
 
-    ``start_offsets`` may say where partitions are read from. ``offset_note`` is committed beside every offset.
+    ``check_reach`` is asked when a log does not hold the place where it is to be read on. ``start_offsets`` may say
+    where partitions are read from. ``offset_note`` is committed beside every offset.
     ``fate`` is asked every ``LOOK_ROUND_EVERY_S``, in a thread. ``place``: in its group, where it has a name.
     """
 
+    check_reach: CheckReach
     start_offsets: StartOffsets | None = None
     offset_note: str = ""
     fate: Callable[[], Fate] | None = None
@@ -108,7 +112,7 @@ def stream_app(
         broker_commit_livelock_soft_timeout=_DAY_S,
         stream_processing_timeout=_DAY_S,
         consumer_max_fetch_size=8 * 2**20,
-        consumer_auto_offset_reset="earliest",
+        consumer_auto_offset_reset="none",
         worker_redirect_stdouts=False,
     )
     if instance:

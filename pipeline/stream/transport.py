@@ -10,14 +10,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
 import aiokafka
 import faust
 from aiokafka.consumer.fetcher import FetchResult
-from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaError
+from aiokafka.errors import (
+    ConsumerStoppedError,
+    IllegalStateError,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+)
 from aiokafka.structs import OffsetAndMetadata
 from faust.tables import TableManager
 from faust.transport.consumer import ensure_TP
@@ -31,12 +37,12 @@ from pipeline.stream.ending import end_process
 from pipeline.stream.fetched import drain
 from pipeline.stream.joining import join_by_name
 from pipeline.stream.knowing import share_out_what_is_known
+from pipeline.stream.positions import assert_reach, seek, seek_to_committed
 
 SEEK_WITHIN_S = 60.0
 """Less than ``broker_request_timeout``, which is Faust's own patience with a seek."""
 
-StartOffsets = Callable[[set[TP]], Awaitable[dict[TP, int]]]
-"""Where to read on from, asked after every rebalance; partitions left out start at their committed offset."""
+AGAIN_S = 1.0
 
 
 class BatchConsumerThread(driver.AIOKafkaConsumerThread):
@@ -75,7 +81,10 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
 
     async def seek_in_thread(self, tp: TP, offset: int) -> None:
         """Where the fetching goes on. Stock Faust seeks from its main thread, in the middle of a fetch."""
-        await self.call_thread(self._ensure_consumer().seek, driver.ensure_aiokafka_TP(tp), offset)
+        await self.call_thread(seek, self._ensure_consumer(), driver.ensure_aiokafka_TP(tp), offset)
+
+    async def look_who_leads(self) -> None:
+        await self.call_thread(self._ensure_consumer()._client.force_metadata_update)
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         """Whether it worked. Partitions that were taken away meanwhile are left out.
@@ -115,19 +124,6 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             raise ConsumerStoppedError
         with consumer._fetcher._subscriptions.fetch_context():
             return await _fetched_batches(consumer._fetcher, active_partitions, timeout or 0.0, max_records or 20_000)
-
-
-async def seek_to_committed(consumer: aiokafka.AIOKafkaConsumer) -> dict[Any, int | None]:
-    """Read all assigned partitions on from where the group stands; returns that.
-
-    aiokafka's own leaves out partitions of which nothing is done yet. What was fetched of them and thrown away, since
-    a rebalance was on, would never be read again.
-    """
-    stands_at: dict[Any, int | None] = {}
-    for tp in consumer.assignment():
-        stands_at[tp] = await consumer.committed(tp)
-        consumer.seek(tp, stands_at[tp] or 0)
-    return stands_at
 
 
 async def _fetched_batches(
@@ -184,8 +180,18 @@ class BatchConsumer(driver.Consumer):
         return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
-        batches, active = await self._wait_next_records(timeout)
-        generation = self.app.consumer_generation_id
+        app: Any = self.app
+        generation = app.consumer_generation_id
+        try:
+            batches, active = await self._wait_next_records(timeout)
+        except (OffsetOutOfRangeError, NoOffsetForPartitionError) as error:
+            if not self.flow_active or app.consumer_generation_id != generation:
+                return  # a rebalance: it will seek, and what comes of the place before does not matter
+            await assert_reach(error, app.check_reach)
+            await self._thread.look_who_leads()
+            await asyncio.sleep(AGAIN_S)
+            return
+        generation = app.consumer_generation_id
         if batches is None or self.should_stop:
             return
         if not self.flow_active:
@@ -194,7 +200,7 @@ class BatchConsumer(driver.Consumer):
                 await self._seek_to_starts()
             return
         for tp, batch in batches.items():
-            if not self.flow_active or self.app.consumer_generation_id != generation:
+            if not self.flow_active or app.consumer_generation_id != generation:
                 return  # a rebalance: what was fetched is read again from where the new generation starts
             if active is None or tp in active or tp in self._buffered_partitions:
                 yield tp, self._batch_message(tp, batch)

@@ -22,6 +22,7 @@ from pipeline.domain.limits import FoldRules
 from pipeline.kafka.asking import insistently
 from pipeline.kafka.producer import Publisher
 from pipeline.kafka.progress import own_client_id
+from pipeline.kafka.reach import check_reach
 from pipeline.kafka.topics import DEAD_LETTER_BYTES_MAX, Topics
 from pipeline.stream.app import BatchApp, Fate, journal_topic, run_app, stream_app
 from pipeline.stream.ending import agent_of, or_end_process, task_of
@@ -123,6 +124,7 @@ class Worker:
                 asyncio.get_event_loop().add_signal_handler(signal.SIGHUP, self.core.snapshot_due.set)
         app.on_rebalance_complete.connect(self._take_over, weak=False)
         app.on_before_shutdown.connect(self._flush_last, weak=False)
+        app.check_reach = self._check_reach
         app.start_offsets = self._start_offsets
         app.fate = fate
         return app
@@ -132,6 +134,12 @@ class Worker:
 
     async def _take_over(self, *_: Any, **__: Any) -> None:
         await or_end_process(lambda: self.core.take_over(_FaustGroup(self.app.consumer, self.topics.journal)))
+
+    def _check_reach(self, topic: str, partition: int, offset: int) -> None:
+        if topic == self.topics.journal:
+            self.opening.check_place(partition, offset)
+        else:
+            check_reach(self.settings.kafka, self.topics.worker_group, (topic, partition), offset)
 
     async def _start_offsets(self, assigned: set[TP]) -> dict[TP, int]:
         adjustments = [(tp.topic, tp.partition) for tp in assigned if tp.topic == self.topics.adjustments]

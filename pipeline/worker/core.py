@@ -200,11 +200,18 @@ class WorkerCore:
     # The journal must stay what it is (invariant 8).
 
     async def watch_journal(self) -> None:
-        """Raise when the journal was made anew or got more partitions; Kafka's clients would go on with either."""
+        """Raise when the journal was made anew, got more partitions or lost its newest records; Kafka's clients would
+        go on with any of these.
+        """
+        cut_off: set[int] = set()
         while True:
             await asyncio.sleep(JOURNAL_LOOK_EVERY_S)
             with contextlib.suppress(Unavailable):  # whoever needs the broker now, waits for it
                 await asyncio.to_thread(self.opening.topic)
+                stands = {number: partition.next_offset for number, partition in self.partitions.items()}
+                before, cut_off = cut_off, await asyncio.to_thread(self.opening.cut_off, stands)
+                for number in before & cut_off:  # once is what a leader says, too, that has just thawed
+                    await asyncio.to_thread(self.opening.check_place, number, stands[number])
 
     async def watch_summaries(self) -> None:
         """Keep the newest shard behind all others (summary_log.py)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 from pipeline.codec.records import Codec
 from pipeline.domain.fold import Journal
@@ -80,12 +81,26 @@ class Opening:
     def check_place(self, number: int, next_offset: int) -> None:
         """Raise Refusal when a fold that stands at ``next_offset`` of a partition cannot go on with its journal."""
         self.topic()
-        first, _ = self.cluster.offsets(self._journal, number)
+        first, end = self.cluster.offsets(self._journal, number)
         if first > next_offset:
             raise Refusal(
                 f"partition {number} of {self._journal} begins at offset {first} now, but the fold stands at"
                 f" {next_offset}: usage in between was deleted from the journal. Restore the topic, or start this"
                 " worker again with a snapshot store that reaches that far (METERLINE_SNAPSHOTS)"
+            )
+        self._check_end(number, next_offset, end)
+
+    def cut_off(self, next_offsets: Mapping[int, int]) -> set[int]:
+        """The partitions that end below the offset at which their fold stands, as it looks. Raises Unavailable."""
+        ends = self.cluster.ends(self._journal, next_offsets)
+        return {number for number, next_offset in next_offsets.items() if next_offset > ends[number]}
+
+    def _check_end(self, number: int, known: int, end: int) -> None:
+        if known > end:
+            raise Refusal(
+                f"partition {number} of {self._journal} ends at offset {end}, but records up to {known} were folded:"
+                " the journal lost its newest records, and what they said stands published. Restore the brokers' data;"
+                f" if it is gone, {NEW_NAMESPACE}"
             )
 
     def journal_partitions(self) -> int:
@@ -119,13 +134,7 @@ class Opening:
                 f" {partition.next_offset}: usage in between was deleted from the journal. Restore the topic, or give"
                 " this worker a snapshot store that reaches that far (METERLINE_SNAPSHOTS)"
             )
-        known = max(partition.next_offset, committed)
-        if known > end:
-            raise Refusal(
-                f"partition {number} of {self._journal} ends at offset {end}, but records up to {known} were folded:"
-                " the journal lost its newest records, and what they said stands published. Restore the brokers' data;"
-                f" if it is gone, {NEW_NAMESPACE}"
-            )
+        self._check_end(number, max(partition.next_offset, committed), end)
         partition.sign()
         partition.silent_below = partition.acts_from = committed
         return partition

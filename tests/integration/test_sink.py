@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from clickhouse_connect.driver.client import Client
-from confluent_kafka import Producer
+from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from pipeline.clickhouse.connection import Server, connect
@@ -302,6 +302,33 @@ def test_of_two_living_sinks_of_one_name_one_goes_on_alone(stand: Stand) -> None
         first = stand.sink(INSTANCE="sink-0", STATE=str(stand.home / "first"))
     stand.assert_tables_say_what_the_topics_say()
     assert second.alive()
+
+
+def test_a_sink_that_retention_overtook_refuses_until_it_is_told_where_to_go_on(stand: Stand) -> None:
+    """FAULTS C11. The rows of what was deleted are missing from the tables; nobody else would say so."""
+    sink = stand.sink()
+    stand.traffic.send(100)
+    stand.settle()
+    sink.stop()
+    stand.traffic.send(100)
+    stand.deployment.settle()
+    topic, group, kafka = stand.topics.dispositions, stand.topics.sink_group, {"bootstrap.servers": stand.stack.kafka}
+    end = stand.deployment.ends(topic)[topic, 0]
+    client = AdminClient({**kafka, "log_level": 0})
+    for future in client.delete_records([TopicPartition(topic, 0, end)]).values():
+        future.result(30)
+
+    sink = stand.sink()
+    assert sink.run.wait(90) == 1
+    assert f"partition 0 of {topic} begins at offset {end} now, but the group {group} has to read on at" in sink.log
+    assert "`meterline topics create`" in sink.log
+    assert "Traceback" not in sink.log
+
+    until(lambda: not stand.members(), "nobody is left in the group")
+    client.delete_consumer_groups([group])[group].result(30)
+    stand.deployment.create_topics()
+    stand.sink()
+    stand.settle()
 
 
 def test_it_refuses_to_wait_for_what_will_not_come(stack: Stack, namespace: str, tmp_path: Path) -> None:

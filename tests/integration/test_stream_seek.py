@@ -11,7 +11,7 @@ from confluent_kafka import Producer
 
 from pipeline.kafka import admin
 from pipeline.kafka.topics import Topics
-from pipeline.stream.transport import seek_to_committed
+from pipeline.stream.positions import seek_to_committed
 from tests.conftest import Stack
 
 RECORDS = 4

@@ -21,7 +21,7 @@ from aiokafka.structs import OffsetAndMetadata
 from faust.types import TP
 
 from pipeline.errors import Unavailable
-from pipeline.stream import transport
+from pipeline.stream import positions, transport
 from pipeline.stream.transport import BatchConsumer, BatchConsumerThread
 
 PLACE = TP("journal", 2)
@@ -214,7 +214,7 @@ def test_a_position_is_moved_only_where_the_fetching_is_done() -> None:
             """Without a broker."""
 
         def _ensure_consumer(self) -> Any:
-            return SimpleNamespace(seek="the consumer's own")
+            return "aiokafka's"
 
         async def call_thread(self, *call: Any) -> None:  # type: ignore[override]
             queued.append(call)
@@ -222,7 +222,7 @@ def test_a_position_is_moved_only_where_the_fetching_is_done() -> None:
     consumer = Consumer(group_stands_at=12)
     consumer._thread = Fetching()
     asyncio.run(consumer._seek(PLACE, 7))
-    assert queued == [("the consumer's own", (PLACE.topic, PLACE.partition), 7)]
+    assert queued == [(positions.seek, "aiokafka's", (PLACE.topic, PLACE.partition), 7)]
 
 
 def test_where_to_read_on_is_worthless_after_a_rebalance_that_came_meanwhile() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -10,8 +11,11 @@ from typing import Any
 import pytest
 from faust.types import TP
 
-from pipeline.errors import Unavailable
+from pipeline.errors import Refusal, Unavailable
+from pipeline.kafka.admin import TopicState
+from pipeline.kafka.topics import Topics
 from pipeline.stream import insisting
+from pipeline.worker import opening as worker_opening
 from pipeline.worker.app import Worker
 from pipeline.worker.core import AHEAD_MAX, CoreLimits, WorkerCore
 
@@ -79,6 +83,55 @@ def test_a_batch_of_before_a_rebalance_is_no_gap_in_the_journal() -> None:
 
     asyncio.run(run())
     assert core.held == []
+
+
+def test_a_journal_that_ends_below_a_fold_ends_the_worker_when_it_is_seen_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Once is what a leader says, too, that was frozen and does not know yet that another one leads."""
+    monkeypatch.setattr("pipeline.worker.core.JOURNAL_LOOK_EVERY_S", 0.0)
+    looks = iter([{0}, {1}, set(), {1}, {0, 1}])
+    checked: list[tuple[int, int]] = []
+
+    class Cut(Opening):
+        def cut_off(self, next_offsets: dict[int, int]) -> set[int]:
+            assert next_offsets == {0: 3, 1: 9}
+            return next(looks)
+
+        def check_place(self, number: int, next_offset: int) -> None:
+            checked.append((number, next_offset))
+            raise Refusal("it lost its newest records")
+
+    cursors: Any = Cut({0: 3, 1: 9})
+    nothing: Any = None
+    core = WorkerCore(CoreLimits(100, 100, 100), nothing, nothing, EMPTY, cursors, nothing)
+
+    async def run() -> None:
+        await core.take_over(Group({0: 3, 1: 9}))
+        await core.watch_journal()
+
+    with pytest.raises(Refusal):
+        asyncio.run(run())
+    assert (checked, list(looks)) == ([(1, 9)], [])
+
+
+@pytest.mark.parametrize(
+    ("first", "end", "words"), [(0, 9, None), (9, 9, None), (10, 12, "begins at offset 10"), (0, 8, "ends at offset 8")]
+)
+def test_a_fold_goes_on_only_with_a_journal_that_reaches_to_where_it_stands(
+    first: int, end: int, words: str | None
+) -> None:
+    state = TopicState("journal", "id", 1, 1, {})
+    cluster: Any = SimpleNamespace(
+        describe=lambda names: dict.fromkeys(names, state),
+        offsets=lambda topic, number: (first, end),
+        ends=lambda topic, numbers: dict.fromkeys(numbers, end),
+    )
+    nothing: Any = None
+    opening = worker_opening.Opening(cluster, nothing, Topics("n"), nothing, nothing, stamped=False)
+    assert opening.cut_off({0: 9}) == ({0} if end < 9 else set())
+    with pytest.raises(Refusal, match=words) if words else contextlib.nullcontext():
+        opening.check_place(0, 9)
 
 
 def test_where_to_read_on_is_asked_of_the_fold_when_kafka_has_answered() -> None:

@@ -13,7 +13,7 @@ from clickhouse_connect.driver.client import Client
 
 from pipeline.domain import outcomes
 from pipeline.domain.events import Dimensions
-from pipeline.domain.limits import MINUTE_MS
+from pipeline.domain.limits import MINUTE_MS, TEXT_SHOWN_CHARS_MAX
 
 ADJUSTMENT = "adjustment"
 """A record of the adjustments topic; the other kinds are those of ``outcomes``, in the journal."""
@@ -34,14 +34,25 @@ ORDER BY partition, offset
 LIMIT 1 BY partition, offset
 """
 
-DISPOSITIONS_SQL = f"""
+_DISPOSITIONS = """
 SELECT partition, offset, decided_offset, record, disposition, reason, event_name, customer,
     toUnixTimestamp64Milli(appended_at), toUnixTimestamp64Milli(timestamp), adjustment_id, first_offset,
     events_cancelled
 FROM dispositions
-WHERE {_WANTED}
+WHERE {of_which}
 ORDER BY partition, offset
 """
+
+DISPOSITIONS_SQL = _DISPOSITIONS.replace("{of_which}", _WANTED)
+
+DISPOSITIONS_BY_PLACE_SQL = _DISPOSITIONS.replace(
+    "{of_which}",
+    f"""(partition, offset) IN (
+    SELECT partition, offset FROM meter_events WHERE {_WANTED}
+    UNION ALL SELECT partition, offset FROM cancellations WHERE {_WANTED})
+""",
+)
+"""Of records with a text that is too long: dispositions have its beginning alone, which can be another's, too."""
 
 CANCELLATIONS_SQL = f"""
 SELECT partition, offset, toUnixTimestamp64Milli(appended_at), event_name, adjustment_id
@@ -142,6 +153,8 @@ class _Asking:
 
     def __init__(self, client: Client, identifier: str, livemode: bool, event_name: str | None) -> None:
         self._client = client
+        are_whole = max(len(identifier), len(event_name or "")) <= TEXT_SHOWN_CHARS_MAX
+        self.dispositions_sql = DISPOSITIONS_SQL if are_whole else DISPOSITIONS_BY_PLACE_SQL
         self._wanted = {"identifier": identifier, "livemode": livemode, "event_name": event_name or ""}
 
     def rows(self, sql: str, **more: Any) -> Sequence[Sequence[Any]]:
@@ -253,7 +266,7 @@ def _by_place(decisions: Iterable[Decision]) -> dict[Place, Decision]:
 
 def _journal(ask: _Asking, sent: dict[Place, Decision]) -> list[Decision]:
     """Every record that was sent or decided about, with what is decided by now."""
-    decided = _by_place(map(_disposition, ask.rows(DISPOSITIONS_SQL)))
+    decided = _by_place(map(_disposition, ask.rows(ask.dispositions_sql)))
     return [_joined(sent.get(place), decided.get(place)) for place in sorted({*sent, *decided})]
 
 

@@ -200,6 +200,22 @@ def test_every_fate(pipeline: Pipeline) -> None:
     assert "cancelled by adjustment adj taken back, decided at" in shown
 
 
+def test_texts_that_are_too_long(pipeline: Pipeline) -> None:
+    """Dispositions tell their beginnings alone, and those of two can be the same."""
+    pipeline.start_sink()
+    identifiers = ["x" * 300, "x" * 250]
+    places = [pipeline.send(event(identifier)) for identifier in identifiers]
+    named = pipeline.send(event("of a long name", event_name="n" * 300))
+    for number in range(9):
+        pipeline.send(event(f"later {number}"))
+    pipeline.settle()
+    for identifier, place in zip(identifiers, places, strict=True):
+        code, (one,) = pipeline.explain(identifier)
+        assert (code, one["at"], one["disposition"], one["reason"]) == (0, place, "rejected", "invalid_identifier")
+    code, (one,) = pipeline.explain("of a long name", "--event-name", "n" * 300)
+    assert (code, one["at"], one["disposition"], one["reason"]) == (0, named, "rejected", "invalid_event_name")
+
+
 def test_nothing_is_known(pipeline: Pipeline) -> None:
     pipeline.start_sink()
     pipeline.settle()

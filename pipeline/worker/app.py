@@ -26,6 +26,7 @@ from pipeline.kafka.reach import check_reach
 from pipeline.kafka.topics import DEAD_LETTER_BYTES_MAX, Topics
 from pipeline.stream.app import BatchApp, Fate, journal_topic, run_app, stream_app
 from pipeline.stream.ending import agent_of, or_end_process, task_of
+from pipeline.stream.insisting import when_answered
 from pipeline.worker.acts import Acts
 from pipeline.worker.cluster import KafkaCluster
 from pipeline.worker.core import CoreLimits, WorkerCore
@@ -143,7 +144,7 @@ class Worker:
 
     async def _start_offsets(self, assigned: set[TP]) -> dict[TP, int]:
         adjustments = [(tp.topic, tp.partition) for tp in assigned if tp.topic == self.topics.adjustments]
-        acted = await asyncio.to_thread(self.acts.below, adjustments)
+        acted = await when_answered(lambda: self.acts.below(adjustments))
         consumer: Any = self.app.consumer
         for place, offset in acted.items():  # what another generation's worker routed is no lag of ours
             consumer.note_done(TP(*place), offset)

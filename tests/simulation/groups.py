@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.errors import Refusal
 from pipeline.stream.batch import RecordBatch
 from tests.simulation.broker import Broker, Place
 from tests.simulation.loop import Host
@@ -226,7 +227,9 @@ class Member:
                 continue
             if start < log.first:
                 self.broker.trace.reach("fetch behind the start of the log")
-                start = log.first  # auto.offset.reset
+                if start:
+                    raise Refusal(f"{place} begins at offset {log.first}, and is to be read on at {start}")
+                start = log.first  # 0 is where a log begins
             records = log.since(start, self._random.randint(1, self._batch_records))
             if not records and start >= log.end:
                 continue

@@ -69,8 +69,8 @@ def test_a_snapshot_stands_for_a_journal_without_its_beginning(stack: Any, names
 
         def covered() -> bool:
             manifests = [json.loads(path.read_text()) for path in store.rglob("*.json")]
-            cursors = {(journal, one["origin"]["partition"]): one["cursor"] for one in manifests}
-            return all(max([cursors.get(place, 0)]) == end for place, end in ends.items())
+            cursors = {(journal, one["origin"]["partition"], one["cursor"]) for one in manifests}
+            return all((*place, end) in cursors for place, end in ends.items())
 
         until(covered, "every partition has a snapshot at its end")
         worker.kill()

@@ -227,7 +227,8 @@ def test_freshness_and_explanation(home: GatewayHome, sdk) -> None:
         return sdk.raw_request("get", f"{path}/explanation", **more).data
 
     fate = f"{usage.event_name}-2"
-    until(lambda: explained(identifier=fate)["records_behind"] == 0, "all is known of it")
+    until(lambda: explained(identifier=fate)["complete"], "all is known of it")
+    until(lambda: explained(customer="cus_1", **asked)["records_behind"] == 0, "all is known of the sum")
     why = explained(customer="cus_1", **asked)
     assert (why["sum"], why["count"], why["equal"], why["records_behind"]) == ("1", 1, True, 0)
     assert why["totals"] == {"counted": {"events": 1, "value": "1"}, "cancelled": {"events": 1, "value": "2"}}

@@ -19,7 +19,7 @@ class Lag(NamedTuple):
     """Records of a topic, all partitions together."""
 
     appended: int
-    """Offsets that the log has used."""
+    """Offsets that the log has used and still has."""
     behind: int
     """Of these, how many the group has not committed yet."""
 

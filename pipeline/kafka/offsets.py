@@ -16,6 +16,9 @@ from pipeline.kafka.asking import patiently, translated
 
 TIMEOUT_S = 20.0
 
+BEGINS = "begins"
+"""The note beside an offset at which nobody has stopped: a group was given it because its log begins there."""
+
 
 class Noted(NamedTuple):
     """A committed offset, and what its committer wrote beside it."""
@@ -56,14 +59,11 @@ def committed_with_notes(
 
 
 def put_back(config: Mapping[str, Any], group: str, places: Mapping[tuple[str, int], Noted]) -> None:
-    """Set a group's offsets. Raises Refusal while it has members.
-
-    Notes get a blank behind them: confluent-kafka 2.16.1 reads what it has written itself beyond its end.
-    """
+    """Set a group's offsets. Raises Refusal while it has members."""
     if not places:
         return
     consumer = Consumer({**config, "group.id": group, "enable.auto.commit": False})
-    offsets = [TopicPartition(*place, one.offset, metadata=f"{one.note} ") for place, one in places.items()]
+    offsets = [with_note(place, one) for place, one in places.items()]
     try:
         consumer.commit(offsets=offsets, asynchronous=False)
     except KafkaException as error:
@@ -72,3 +72,11 @@ def put_back(config: Mapping[str, Any], group: str, places: Mapping[tuple[str, i
         raise translated(error) from error
     finally:
         consumer.close()
+
+
+def with_note(place: tuple[str, int], noted: Noted) -> TopicPartition:
+    """A (topic, partition) and what is to be committed there.
+
+    Notes get a blank behind them: confluent-kafka 2.16.1 reads what it has written itself beyond its end.
+    """
+    return TopicPartition(*place, noted.offset, metadata=f"{noted.note} ")

@@ -11,7 +11,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicP
 from pipeline.errors import Refusal
 from pipeline.kafka.asking import TIMEOUT_S, admin_client, answer_of, patiently, topics_of, translated
 from pipeline.kafka.bounds import EARLIEST, offsets
-from pipeline.kafka.offsets import committed
+from pipeline.kafka.offsets import BEGINS, Noted, committed, with_note
 from pipeline.kafka.topics import GROUPS, TABLE, Topics
 
 _T = TypeVar("_T")
@@ -41,10 +41,13 @@ def _only(futures: dict[Any, Future[_T]]) -> _T:
 
 
 def commit_start_offsets(config: Mapping[str, Any], group: str, wanting: list[tuple[str, int]]) -> None:
-    """Commit the first offset that still exists of each partition: 0, unless retention has moved the start."""
+    """Commit the first offset that still exists of each partition: 0, unless records were deleted; a note says that."""
     client = admin_client(config)
     first = patiently(lambda: offsets(config, wanting, EARLIEST))
-    starts = [TopicPartition(*place, offset) for place, offset in first.items()]
+    starts = [
+        with_note(place, Noted(offset, BEGINS)) if offset else TopicPartition(*place, offset)
+        for place, offset in first.items()
+    ]
     request = ConsumerGroupTopicPartitions(group, starts)
 
     def alter() -> None:

@@ -21,7 +21,7 @@ import signal
 import sys
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +99,8 @@ class Engine:
 
     def _connect(self) -> Any:
         try:
-            return chdb.connect(self._address)  # type: ignore[no-untyped-call]
+            connect: Callable[[str], Any] = chdb.connect  # typed in some of its releases
+            return connect(self._address)
         except RuntimeError as error:
             raise sql_error(str(error)) from None
 

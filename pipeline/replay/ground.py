@@ -19,7 +19,7 @@ from pipeline.kafka.asking import admin_client, topics_of
 from pipeline.kafka.generations import GenerationLedger
 from pipeline.kafka.lag import LagReader
 from pipeline.kafka.members import members
-from pipeline.kafka.offsets import Noted, committed, committed_with_notes, put_back
+from pipeline.kafka.offsets import BEGINS, Noted, committed, committed_with_notes, put_back
 from pipeline.kafka.reading import partitions_of, read
 from pipeline.kafka.start_offsets import commit_start_offsets
 from pipeline.kafka.topics import GENERATIONS, TABLE, Topics, topics_of_generation
@@ -116,9 +116,9 @@ class Ground:
         partitions = len(partitions_of(self.kafka, names.journal))
         admin.create_topics(self.kafka, names, [GENERATIONS], partitions, self.replication)
         places = [(names.journal, number) for number in range(partitions)]
-        notes = committed_with_notes(self.kafka, names.worker_group, places).values()
-        folded = next((noted.note.split()[0] for noted in notes if noted.note), fold)
-        return self.ledger.append(live.number, LIVE, live.journal, partitions, folded)
+        noted = committed_with_notes(self.kafka, names.worker_group, places).values()
+        folded = {one.note.split()[0] for one in noted if one.note} - {BEGINS}
+        return self.ledger.append(live.number, LIVE, live.journal, partitions, next(iter(folded), fold))
 
     def shown(self) -> int | None:
         """The generation that all views show, those of the event log by its journal.

@@ -34,10 +34,12 @@ def fill(ground: Ground, muster: Muster, watch: Watch, *, event_log: bool) -> No
     reader = ground.lag_reader()
     with muster(one, group) as crew, watch.step("into ClickHouse", measured=True) as tell:
         goal = sum(lag.appended for lag in reader.lag(group, topics).values())
-        done = -1
-        while done < goal:
+        done, behind = -1, goal
+        while done < goal and behind:  # with retention the goal may never be reached
             crew.tend()
-            done = sum(lag.appended - lag.behind for lag in reader.lag(group, topics).values())
+            stands = reader.lag(group, topics).values()
+            behind = sum(lag.behind for lag in stands)
+            done = sum(lag.appended for lag in stands) - behind
             tell(min(done, goal), goal, "")
             time.sleep(LOOK_EVERY_S)
     ground.delete((), [group])

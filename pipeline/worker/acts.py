@@ -4,7 +4,8 @@ Neither belongs to the fold's state, and one copy of each is enough, so a worker
 them out. How far they are done stands in Kafka: an acting worker commits its offsets with a note, the fold's version.
 Whoever takes over from it begins where the farthest note of any generation stands, and at the journal's start where
 there is none: an offset without a note is that of a worker that only folded. A copy too many does no harm (a duplicate,
-a letter twice), one too few would be a loss.
+a letter twice), one too few would be a loss: where records that were still to be seen to are gone from the journal,
+nobody takes over, unless an operator had the group begin where the journal does now (``BEGINS``).
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import Any
 from pipeline.codec.records import Codec
 from pipeline.domain.events import Cancellation, MeterEvent
 from pipeline.domain.fold import Undecodable, is_stray
-from pipeline.errors import UndecodableRecord
+from pipeline.errors import Refusal, UndecodableRecord
+from pipeline.kafka.bounds import EARLIEST, offsets
 from pipeline.kafka.offsets import Noted, committed_with_notes
 from pipeline.kafka.outlet import Outlet
 from pipeline.kafka.reading import Record, read
@@ -69,7 +71,7 @@ class Acts:
         """Do what is left of the records that are folded already, and let the partition go on from there.
 
         It is done when the outlet is flushed. ``committed``: our group's offset, below which its workers have done it
-        if there never was another generation.
+        if there never was another generation. Raises Refusal when such records are gone, and Unavailable.
         """
         if not self._acting:
             partition.acts_from = None
@@ -79,7 +81,20 @@ class Acts:
             place = self._topics.journal, partition.journal.partition
             partition.acts_from = start = self.below([place]).get(place, 0)
             if start < partition.next_offset:
+                self._check_beginning(place, start)
                 self._act(partition, start)
+
+    def _check_beginning(self, place: Place, start: int) -> None:
+        first = self._first(place)
+        if start < first:
+            topic, number = place
+            groups = " ".join(f"--group {group}" for group in self._groups)
+            raise Refusal(
+                f"partition {number} of {topic} begins at offset {first}, but what lies in a wrong partition has been"
+                f" sent on only below offset {start}: what was deleted in between may never be counted. Restore the"
+                f" topic; if it is gone, stop all workers, delete what they noted (kafka-consumer-groups --delete"
+                f" {groups}) and run `meterline topics create`: they go on where the topic begins"
+            )
 
     def _act(self, partition: Partition, start: int) -> None:
         journal, end = partition.journal, partition.next_offset
@@ -99,6 +114,9 @@ class Acts:
 
     def _noted(self, group: str, places: Iterable[Place]) -> dict[Place, Noted]:
         return committed_with_notes(self._kafka, group, places)
+
+    def _first(self, place: Place) -> int:
+        return offsets(self._kafka, [place], EARLIEST)[place]
 
     def _records(self, start: int, partition: int) -> Generator[Record, None, None]:
         return read(self._kafka, self._topics.journal, start, partition=partition)

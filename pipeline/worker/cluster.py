@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterable, Mapping
 
 from pipeline.kafka.admin import TopicState, describe
-from pipeline.kafka.bounds import EARLIEST, LATEST, offsets
+from pipeline.kafka.bounds import EARLIEST, LATEST, Place, offsets
 from pipeline.kafka.reading import read
 from pipeline.worker.edges import Keyed
 
@@ -25,13 +25,13 @@ class KafkaCluster:
         return describe(self._kafka, names, DESCRIBED_WITHIN_S)
 
     def offsets(self, topic: str, partition: int) -> tuple[int, int]:
-        place = topic, partition
-        first, end = (offsets(self._kafka, [place], spec)[place] for spec in (EARLIEST, LATEST))
-        return first, end
+        return self.firsts(topic, [partition])[partition], self.ends(topic, [partition])[partition]
+
+    def firsts(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        return _by_number(offsets(self._kafka, [(topic, number) for number in partitions], EARLIEST))
 
     def ends(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
-        found = offsets(self._kafka, [(topic, number) for number in partitions], LATEST)
-        return {number: end for (_, number), end in found.items()}
+        return _by_number(offsets(self._kafka, [(topic, number) for number in partitions], LATEST))
 
     def records(self, topic: str, partition: int, start: int, end: int, most: int) -> list[Keyed]:
         if start >= end:
@@ -40,3 +40,8 @@ class KafkaCluster:
         with contextlib.closing(read(quiet, topic, start, partition=partition)) as log:
             below = itertools.takewhile(lambda record: record.offset < end, log)
             return [Keyed(one.offset, one.key, one.value) for one in itertools.islice(below, most)]
+
+
+def _by_number(found: Mapping[Place, int]) -> dict[int, int]:
+    """Of one topic."""
+    return {number: offset for (_, number), offset in found.items()}

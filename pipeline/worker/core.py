@@ -200,18 +200,19 @@ class WorkerCore:
     # The journal must stay what it is (invariant 8).
 
     async def watch_journal(self) -> None:
-        """Raise when the journal was made anew, got more partitions or lost its newest records; Kafka's clients would
-        go on with any of these.
+        """Raise when the journal was made anew, got more partitions, or lost records that are unread or its newest;
+        Kafka's clients would go on with any of these, or wait for ever.
         """
-        cut_off: set[int] = set()
+        cut_off: dict[int, int] = {}
         while True:
             await asyncio.sleep(JOURNAL_LOOK_EVERY_S)
             with contextlib.suppress(Unavailable):  # whoever needs the broker now, waits for it
                 await asyncio.to_thread(self.opening.topic)
                 stands = {number: partition.next_offset for number, partition in self.partitions.items()}
                 before, cut_off = cut_off, await asyncio.to_thread(self.opening.cut_off, stands)
-                for number in before & cut_off:  # once is what a leader says, too, that has just thawed
-                    await asyncio.to_thread(self.opening.check_place, number, stands[number])
+                # Once is what a leader says, too, that has just thawed; and a fold that goes on lacks nothing.
+                for number, next_offset in sorted(before.items() & cut_off.items()):
+                    await asyncio.to_thread(self.opening.check_place, number, next_offset)
 
     async def watch_summaries(self) -> None:
         """Keep the newest shard behind all others (summary_log.py)."""

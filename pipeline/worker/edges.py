@@ -46,6 +46,9 @@ class Cluster(Protocol):
     def offsets(self, topic: str, partition: int) -> tuple[int, int]:
         """(first offset, offset after the last)"""
 
+    def firsts(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        """The first offset, by partition."""
+
     def ends(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
         """The offset after the last, by partition."""
 

@@ -90,10 +90,13 @@ class Opening:
             )
         self._check_end(number, next_offset, end)
 
-    def cut_off(self, next_offsets: Mapping[int, int]) -> set[int]:
-        """The partitions that end below the offset at which their fold stands, as it looks. Raises Unavailable."""
-        ends = self.cluster.ends(self._journal, next_offsets)
-        return {number for number, next_offset in next_offsets.items() if next_offset > ends[number]}
+    def cut_off(self, next_offsets: Mapping[int, int]) -> dict[int, int]:
+        """Of ``next_offsets``, at which the folds stand, those that the journal holds no more, as it looks.
+
+        Raises Unavailable.
+        """
+        firsts, ends = (ask(self._journal, next_offsets) for ask in (self.cluster.firsts, self.cluster.ends))
+        return {number: at for number, at in next_offsets.items() if not firsts[number] <= at <= ends[number]}
 
     def _check_end(self, number: int, known: int, end: int) -> None:
         if known > end:

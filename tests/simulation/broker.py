@@ -122,6 +122,9 @@ class Broker:
         log = self.logs[topic, partition]
         return log.first, log.end
 
+    def firsts(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        return {number: self.logs[topic, number].first for number in partitions}
+
     def ends(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
         return {number: self.logs[topic, number].end for number in partitions}
 

@@ -217,9 +217,10 @@ class SimLagReader:
             broker, committed = self._world.broker, self._world.group(group).committed
             found = {}
             for topic in set(topics) & broker.partitions.keys():
-                ends = {number: broker.logs[topic, number].end for number in range(broker.partitions[topic])}
-                behind = sum(max(0, end - committed[topic, number]) for number, end in ends.items())
-                found[topic] = Lag(sum(ends.values()), behind)
+                logs = {number: broker.logs[topic, number] for number in range(broker.partitions[topic])}
+                come = {number: max(committed[topic, number], log.first) for number, log in logs.items()}
+                behind = sum(max(0, log.end - come[number]) for number, log in logs.items())
+                found[topic] = Lag(sum(log.end - log.first for log in logs.values()), behind)
             return found
 
 

@@ -170,6 +170,9 @@ class SimActs(Acts):
     def _noted(self, group: str, places: Iterable[Place]) -> dict[Place, Noted]:
         return self._world.noted(group, places)
 
+    def _first(self, place: Place) -> int:
+        return self._world.broker.logs[place].first
+
     def _records(self, start: int, partition: int) -> Generator[Any, None, None]:
         yield from self._world.records(self._topics.journal, partition, start)
 

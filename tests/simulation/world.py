@@ -195,7 +195,7 @@ class World:
         if not self.truncated:
             self.loop.failure = Violation(f"12 liveness: {machine.name} refuses, though nothing is wrong: {why}")
             return
-        self.trace.say(self.loop.now, machine.name, "refused")
+        self.trace.say(self.loop.now, machine.name, "refused", why)
         machine.refused = why
         machine.kill(None)
 

@@ -11,6 +11,7 @@ import pytest
 from pipeline.codec.records import Codec
 from pipeline.domain.fold import Journal
 from pipeline.domain.limits import FoldRules
+from pipeline.errors import Refusal
 from pipeline.kafka.offsets import Noted
 from pipeline.kafka.reading import Record
 from pipeline.kafka.topics import Topics
@@ -36,22 +37,26 @@ class Outlet:
 class Asked(Acts):
     """A journal of junk, and groups that have committed this."""
 
-    def __init__(self, outlet: Any, noted: dict[str, Noted], *, alone: bool) -> None:
+    def __init__(self, outlet: Any, noted: dict[str, Noted], *, alone: bool, first: int = 0) -> None:
         super().__init__({}, TOPICS, Codec(), outlet, acting=True, before=("test-worker",), alone=alone)
         self._by_group = noted
+        self._begins_at = first
 
     def _noted(self, group: str, places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Noted]:
         return {place: self._by_group[group] for place in places if group in self._by_group}
+
+    def _first(self, place: tuple[str, int]) -> int:
+        return self._begins_at
 
     def _records(self, start: int, partition: int) -> Generator[Record, None, None]:
         yield from (Record(partition, offset, 0, b"k", b"junk", ()) for offset in range(start, FOLDED + 3))
 
 
-def begun(noted: dict[str, Noted], *, alone: bool = False) -> tuple[int, int]:
+def begun(noted: dict[str, Noted], *, alone: bool = False, first: int = 0) -> tuple[int, int]:
     """(from where it acts, letters that it wrote of what was folded before)"""
     outlet = Outlet()
     partition: Any = SimpleNamespace(journal=Journal(0, 1, FoldRules()), next_offset=FOLDED, acts_from=None)
-    Asked(outlet, noted, alone=alone).take_over(partition, COMMITTED)
+    Asked(outlet, noted, alone=alone, first=first).take_over(partition, COMMITTED)
     assert set(outlet.topics) <= {TOPICS.dead_letters}
     return partition.acts_from, len(outlet.topics)
 
@@ -72,3 +77,15 @@ def test_it_begins_where_the_farthest_note_stands(noted: dict[str, Noted], start
 
 def test_where_there_never_was_another_generation_the_groups_offset_is_enough() -> None:
     assert begun({}, alone=True) == (COMMITTED, 0)
+
+
+@pytest.mark.parametrize(("noted", "first"), [({}, 1), ({"test-worker": Noted(4, "rules")}, 5)])
+def test_nobody_passes_over_records_that_are_gone(noted: dict[str, Noted], first: int) -> None:
+    with pytest.raises(Refusal, match=f"begins at offset {first}, .* below offset {first - 1}: "):
+        begun(noted, first=first)
+
+
+@pytest.mark.parametrize("noted", [{"test-worker-g2": Noted(5, "begins")}, {"test-worker": Noted(FOLDED, "rules")}])
+def test_what_is_seen_to_may_be_gone(noted: dict[str, Noted]) -> None:
+    (stands,) = noted.values()
+    assert begun(noted, first=5) == (stands.offset, FOLDED - stands.offset)

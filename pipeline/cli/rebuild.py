@@ -69,6 +69,8 @@ def rebuild(
     crew_of = muster(settings, processes)
     if tables:
         _fill_tables(settings, watch)
+        if later := steps.unfinished(ground):
+            typer.echo(f"but readers do not see generation {later.number} yet: `meterline rebuild` finishes the switch")
         return
     one = steps.unfinished(ground)
     if one is not None:

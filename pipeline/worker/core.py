@@ -17,6 +17,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 from pipeline.codec.records import Codec
 from pipeline.errors import Unavailable
@@ -101,7 +102,7 @@ class WorkerCore:
         partition = self.partitions.get(batch.partition)
         if partition is not None and batch.start != partition.next_offset:
             place = batch.partition, partition.next_offset
-            await when_answered(lambda: self.opening.check_place(*place))
+            await when_answered(partial(self.opening.check_place, *place))
 
     def _fold(self, received: Received) -> None:
         batch = received.value
@@ -194,8 +195,8 @@ class WorkerCore:
                         continue
                     cursor, origin = partition.cursor, partition.origin
                     checkpoint = await asyncio.to_thread(self.stores.checkpoint, partition.store)
-                await asyncio.to_thread(self.stores.keep, origin, cursor, checkpoint)
-                taken[number] = cursor
+                if await asyncio.to_thread(self.stores.keep, origin, cursor, checkpoint):
+                    taken[number] = cursor
 
     # The journal must stay what it is (invariant 8).
 
@@ -266,8 +267,8 @@ class WorkerCore:
     async def _open(self, number: int, committed: int) -> None:
         partition = self.partitions.get(number)
         if partition is None:
-            opened = await when_answered(lambda: self.opening.open(number, committed))
-            await when_answered(lambda: self.on_open(opened, committed))  # said again, it does no harm
+            opened = await when_answered(partial(self.opening.open, number, committed))
+            await when_answered(partial(self.on_open, opened, committed))  # said again, it does no harm
             await asyncio.to_thread(self.outlet.flush, PUBLISH_TIMEOUT_S)
             self.partitions[number] = opened
         else:

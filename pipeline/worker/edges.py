@@ -99,5 +99,5 @@ class Stores(Protocol):
     def checkpoint(self, store: OrderedStore) -> Any:
         """A whole copy of an open store as it stands, for ``keep``."""
 
-    def keep(self, origin: Origin, cursor: int, checkpoint: Any) -> None:
-        """Make a snapshot of a checkpoint, which is used up. A failure is said in the log and does no harm."""
+    def keep(self, origin: Origin, cursor: int, checkpoint: Any) -> bool:
+        """Make a snapshot of a checkpoint, which is used up. Whether there is one: a failure is said in the log."""

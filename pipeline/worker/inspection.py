@@ -22,6 +22,7 @@ from pipeline.domain.ledger import Awaited
 from pipeline.domain.tally import Entry
 from pipeline.worker import layout
 from pipeline.worker.snapshots import Snapshots
+from pipeline.worker.stores import snapshot_store
 
 _TRIES = 3
 """A running worker may delete a file between two looks at the directory."""
@@ -142,7 +143,8 @@ def inspected(
         found = [_inspected(path, f"store {path}", opened) for path in store_paths(directories, generation, partition)]
         if snapshots:
             copy = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="meterline-audit-"))) / "store"
-            fetched = Snapshots(snapshots).fetch_newest(partition, copy)
+            with snapshot_store():
+                fetched = Snapshots(snapshots).fetch_newest(partition, copy)
             if fetched is not None:
                 cursor, fault = fetched
                 where = f"snapshot {snapshots}/partition-{partition} at offset {cursor}"

@@ -44,23 +44,22 @@ class LocalStores:
         path.rename(path.with_name(f"{path.name}-at-{next_offset}"))
 
     def restore(self, origin: Origin) -> int | None:
-        with _asked():
+        with snapshot_store():
             return None if self._snapshots is None else self._snapshots.restore(origin, self._path(origin.partition))
 
     def newest_cursor(self, origin: Origin) -> int | None:
-        with _asked():
+        with snapshot_store():
             return None if self._snapshots is None else self._snapshots.newest_cursor(origin)
 
     def checkpoint(self, store: OrderedStore) -> Path:
         assert isinstance(store, Store)
         return checkpoint_of(store, self._state)
 
-    def keep(self, origin: Origin, cursor: int, checkpoint: Path) -> None:
+    def keep(self, origin: Origin, cursor: int, checkpoint: Path) -> bool:
         assert self._snapshots is not None
         try:
-            with _asked():
+            with snapshot_store():
                 self._snapshots.take(origin, cursor, checkpoint)
-            self._failed = 0
         except Unavailable as error:  # the next one may succeed; until then a recovery folds a little more
             self._failed += 1
             log.warning(
@@ -70,12 +69,15 @@ class LocalStores:
                 self._failed,
                 error,
             )
+            return False
         finally:
             shutil.rmtree(checkpoint.parent, ignore_errors=True)
+        self._failed = 0
+        return True
 
 
 @contextlib.contextmanager
-def _asked() -> Generator[None, None, None]:
+def snapshot_store() -> Generator[None, None, None]:
     """What the library behind a snapshot store's URL raises is any exception, often no OSError."""
     try:
         yield

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tests.simulation.plan import EFFECTS, SINK_EFFECTS
+
 FAULTS = (
     "kill",
     "kill_at",
@@ -88,4 +90,7 @@ GENERATIONS = (
     "left alone",
 )
 
-MUST_BE_REACHED = frozenset((*FAULTS, *DISPOSITIONS, *RECOVERY, *GENERATIONS))
+STOPPED = tuple(f"{when} {name}" for name in (*EFFECTS, *SINK_EFFECTS) for when in ("before", "after"))
+"""A process died or froze there."""
+
+MUST_BE_REACHED = frozenset((*FAULTS, *DISPOSITIONS, *RECOVERY, *GENERATIONS, *STOPPED))

@@ -128,7 +128,7 @@ class SimLoop(asyncio.AbstractEventLoop):
 
     def run_in_executor(self, executor, func, *args):
         host, future = HOST.get(), self.create_future()
-        name = getattr(func.args[0], "__name__", "call").lstrip("_")
+        name = getattr(func.args[0], "func", func.args[0]).__name__.lstrip("_")
         self.call_later(self._delay(host, name), self._call, host, name, func, future)
         return future
 

@@ -22,11 +22,13 @@ EFFECTS = (
     "store write",
     "route",
     "open",
+    "take_over",
     "topic",
     "checkpoint",
     "keep",
     "commit",
 )
+SINK_EFFECTS = ("read", "insert", "commit")
 
 
 OPERATED = 0.08
@@ -255,9 +257,7 @@ class _Steps:
         return self.random.choice((0.05, 0.5, 4.0))
 
     def _kill_at(self) -> tuple[Any, ...]:
-        random = self.random
-        when = random.choice(("before", "after"))
-        return (random.choice(self.hosts), random.choice(EFFECTS), when, random.randint(1, 3), self._pause())
+        return (*self._effect_of(self._worker_or_sink()), self.random.randint(1, 3), self._pause())
 
     def _kill_operator(self) -> tuple[Any, ...]:
         random = self.random
@@ -265,23 +265,25 @@ class _Steps:
         return ("operator", effect, when, random.choice((1, 1, 2, 3, 10, 30)), random.choice((0.1, 3.0, 8.0)))
 
     def _kill_crew(self) -> tuple[Any, ...]:
-        random = self.random
-        effect, when = random.choice(EFFECTS), random.choice(("before", "after"))
-        return (random.choice(("crew-0", "crew-1", "crew-sink")), effect, when, random.randint(1, 4), None)
+        one = self.random.choice(("crew-0", "crew-1", "crew-sink"))
+        return (*self._effect_of(one), self.random.randint(1, 4), None)
 
     def _freeze(self) -> tuple[Any, ...]:
         return (self.random.choice(self.hosts), self.random.choice((0.2, 1.0, 4.0, 6.0)))
 
     def _freeze_at(self) -> tuple[Any, ...]:
         random = self.random
-        when = random.choice(("before", "after"))
-        return (
-            random.choice(self.hosts),
-            random.choice(EFFECTS),
-            when,
-            random.randint(1, 3),
-            random.choice((1.0, 4.0, 6.0)),
-        )
+        return (*self._effect_of(self._worker_or_sink()), random.randint(1, 3), random.choice((1.0, 4.0, 6.0)))
+
+    def _worker_or_sink(self) -> str:
+        if self.shape.sinks and self.random.random() < 0.3:
+            return f"sink-{self.random.randrange(self.shape.sinks)}"
+        return self.random.choice(self.hosts)
+
+    def _effect_of(self, host: str) -> tuple[str, str, str]:
+        """(host, one of the effects that it has, before or after)"""
+        effects = SINK_EFFECTS if "sink" in host else EFFECTS
+        return host, self.random.choice(effects), self.random.choice(("before", "after"))
 
     def _storm(self) -> tuple[Any, ...]:
         return (self.random.choice((3, 8)), self.random.choice((0.02, 0.08, 0.3)))

@@ -203,13 +203,14 @@ class SimStores:
         store.flush()
         return dict(store.files.durable)
 
-    def keep(self, origin: Origin, cursor: int, checkpoint: Keys) -> None:
+    def keep(self, origin: Origin, cursor: int, checkpoint: Keys) -> bool:
         assert self._snapshots is not None
         if self._random.random() < 0.1:
             self._trace.reach("snapshot failed")
-            return
+            return False
         self._trace.reach("took a snapshot")
         kept = self._snapshots.of.setdefault(origin, [])
         kept.append(Snapshot(cursor, checkpoint))
         kept.sort(key=lambda one: one.cursor)
         del kept[:-3]
+        return True

@@ -142,6 +142,7 @@ class World:
                 if trap[3] <= 0:
                     self.traps.remove(trap)
                     self.trace.say(self.loop.now, host.name, f"{trap[4]} {when} {name}")
+                    self.trace.reach(f"{when} {name}")
                     machine = self._named(host.name)
                     (machine.kill if trap[4] == "kill" else machine.freeze)(trap[5])
 

@@ -16,6 +16,7 @@ from pipeline.errors import Refusal, Unavailable
 from pipeline.kafka.admin import TopicState
 from pipeline.kafka.topics import Topics
 from pipeline.worker import opening
+from pipeline.worker.inspection import inspected
 from pipeline.worker.opening import Opening
 from pipeline.worker.partition import Origin
 from pipeline.worker.snapshots import Snapshots
@@ -107,10 +108,10 @@ def test_a_snapshot_that_cannot_be_made_is_said_and_counted_without_a_secret(
     monkeypatch.setattr(Bucket, "away", True)
     for cursor in (5, 6):
         checkpoint = stores.checkpoint(store)
-        stores.keep(ORIGIN, cursor, checkpoint)
+        assert not stores.keep(ORIGIN, cursor, checkpoint)
         assert not checkpoint.exists()
     monkeypatch.setattr(Bucket, "away", False)
-    stores.keep(ORIGIN, 7, stores.checkpoint(store))
+    assert stores.keep(ORIGIN, 7, stores.checkpoint(store))
     monkeypatch.setattr(Bucket, "away", True)
     stores.keep(ORIGIN, 8, stores.checkpoint(store))
     said = [record.message for record in caplog.records]
@@ -173,3 +174,13 @@ def test_a_store_that_the_journal_has_left_behind_waits_for_the_snapshots_too(
 def test_what_no_snapshot_reaches_is_refused(stores: LocalStores) -> None:
     with pytest.raises(Refusal, match="usage in between was deleted"):
         opening_of(stores, 3, 9).open(0, 7)
+
+
+def test_an_audit_that_cannot_reach_it_says_so(stores: LocalStores, tmp_path: Path) -> None:
+    leave_snapshot(stores, 7, tmp_path / "elsewhere")
+    url = f"bucket://{tmp_path}/snapshots"
+    with inspected((), url, 1, 0) as found:
+        assert len(found) == 1
+    Bucket.away = True
+    with pytest.raises(Unavailable, match="snapshot store: EndpointConnectionError"), inspected((), url, 1, 0):
+        pass

@@ -51,7 +51,8 @@ class Opening:
 
     def open(self, number: int, committed: int) -> Any:
         cursor = self._cursors[number]
-        return SimpleNamespace(cursor=cursor, next_offset=cursor, silent_below=committed, records_held=0)
+        stands = {"cursor": cursor, "next_offset": cursor, "silent_below": committed, "records_held": 0}
+        return SimpleNamespace(**stands, origin=None, store=None)
 
 
 EMPTY: Any = SimpleNamespace(flush=lambda timeout_s: None)
@@ -213,3 +214,30 @@ def test_kafka_may_be_away_while_what_former_workers_did_is_asked_for(monkeypatc
     asyncio.run(core.take_over(Group({0: 3})))
     assert list(core.partitions) == [0]
     assert told == [3, 3, 3]
+
+
+def test_a_snapshot_that_failed_is_made_again_though_nothing_has_changed() -> None:
+    """Of one that was made there is nothing to do until something changes."""
+    cursors: Any = Opening({0: 3})
+    kept: list[int] = []
+    answers = iter([False, True])
+
+    class Stores:
+        def checkpoint(self, store: Any) -> Any:
+            return store
+
+        def keep(self, origin: Any, cursor: int, checkpoint: Any) -> bool:
+            kept.append(cursor)
+            return next(answers)
+
+    nothing: Any = None
+    stores: Any = Stores()
+    core = WorkerCore(CoreLimits(100, 100, 1), nothing, nothing, EMPTY, cursors, stores)
+
+    async def run() -> None:
+        await core.take_over(Group({0: 3}))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(core.snapshot_forever(), 0.2)  # a hundred of its turns
+
+    asyncio.run(run())
+    assert kept == [3, 3]

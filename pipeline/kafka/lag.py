@@ -9,7 +9,7 @@ from confluent_kafka import KafkaException
 
 from pipeline.errors import Unavailable
 from pipeline.kafka.asking import admin_client
-from pipeline.kafka.bounds import EARLIEST, LATEST, offsets
+from pipeline.kafka.bounds import EARLIEST, LATEST, Place, offsets
 from pipeline.kafka.offsets import committed
 
 TIMEOUT_S = 10.0
@@ -36,20 +36,33 @@ class LagReader:
 
         Raises Unavailable when Kafka does not answer.
         """
+        places = self._places(topics)
+        starts = self._starts(places)
+        ends = offsets(self._config, places, LATEST, within_s=TIMEOUT_S)
+        stands = committed(self._config, group, places)
+        lags = dict.fromkeys((topic for topic, _ in places), Lag(0, 0))
+        for place in places:
+            appended, behind = lags[place[0]]
+            come = max(stands.get(place, 0), starts[place])
+            lags[place[0]] = Lag(appended + ends[place] - starts[place], behind + max(0, ends[place] - come))
+        return lags
+
+    def ends(self, topics: Iterable[str]) -> dict[Place, int]:
+        """Where those of these topics end that exist, by partition. Raises Unavailable."""
+        return offsets(self._config, self._places(topics), LATEST, within_s=TIMEOUT_S)
+
+    def left(self, group: str, ends: Mapping[Place, int]) -> int:
+        """How many records below these ends are still there, and not committed by the group. Raises Unavailable."""
+        starts = self._starts(ends)
+        stands = committed(self._config, group, ends)
+        return sum(max(0, end - max(stands.get(place, 0), starts[place])) for place, end in ends.items())
+
+    def _places(self, topics: Iterable[str]) -> list[Place]:
         try:
-            return self._lag(group, list(topics))
+            known = self._client.list_topics(timeout=TIMEOUT_S).topics
         except KafkaException as error:
             raise Unavailable(f"Kafka: {error.args[0].str()}") from error
+        return [(topic, number) for topic in topics if topic in known for number in known[topic].partitions]
 
-    def _lag(self, group: str, topics: list[str]) -> dict[str, Lag]:
-        known = self._client.list_topics(timeout=TIMEOUT_S).topics
-        pairs = [(topic, number) for topic in topics if topic in known for number in known[topic].partitions]
-        starts = offsets(self._config, pairs, EARLIEST, within_s=TIMEOUT_S)
-        ends = offsets(self._config, pairs, LATEST, within_s=TIMEOUT_S)
-        stands = committed(self._config, group, pairs)
-        lags = dict.fromkeys((topic for topic, _ in pairs), Lag(0, 0))
-        for pair in pairs:
-            appended, behind = lags[pair[0]]
-            come = max(stands.get(pair, 0), starts[pair])
-            lags[pair[0]] = Lag(appended + ends[pair] - starts[pair], behind + max(0, ends[pair] - come))
-        return lags
+    def _starts(self, places: Iterable[Place]) -> dict[Place, int]:
+        return offsets(self._config, places, EARLIEST, within_s=TIMEOUT_S)

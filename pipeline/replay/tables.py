@@ -33,13 +33,11 @@ def fill(ground: Ground, muster: Muster, watch: Watch, *, event_log: bool) -> No
     ground.want_filled(one)
     reader = ground.lag_reader()
     with muster(one, group) as crew, watch.step("into ClickHouse", measured=True) as tell:
-        goal = sum(lag.appended for lag in reader.lag(group, topics).values())
-        done, behind = -1, goal
-        while done < goal and behind:  # with retention the goal may never be reached
+        ends = reader.ends(topics)
+        goal = left = reader.left(group, ends)
+        while left:
             crew.tend()
-            stands = reader.lag(group, topics).values()
-            behind = sum(lag.behind for lag in stands)
-            done = sum(lag.appended for lag in stands) - behind
-            tell(min(done, goal), goal, "")
             time.sleep(LOOK_EVERY_S)
+            left = reader.left(group, ends)
+            tell(goal - left, goal, "")
     ground.delete((), [group])

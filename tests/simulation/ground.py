@@ -7,14 +7,13 @@ whether one may be dropped.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.clickhouse import tables
 from pipeline.domain.generations import LIVE, Generation, Generations, generations_of
 from pipeline.errors import Refusal
 from pipeline.kafka.admin import TopicState
-from pipeline.kafka.lag import Lag
 from pipeline.kafka.offsets import Noted
 from pipeline.kafka.topics import Topics, topics_of_generation
 from pipeline.replay.beside import Key, Pair, Side
@@ -207,21 +206,20 @@ class SimCoverage(Coverage):
 
 
 class SimLagReader:
-    """``pipeline.kafka.lag.LagReader``"""
+    """``pipeline.kafka.lag.LagReader``, as far as the operator's steps need one."""
 
     def __init__(self, world: World) -> None:
         self._world = world
 
-    def lag(self, group: str, topics: Iterable[str]) -> dict[str, Lag]:
-        with effect(self._world, "lag"):
-            broker, committed = self._world.broker, self._world.group(group).committed
-            found = {}
-            for topic in set(topics) & broker.partitions.keys():
-                logs = {number: broker.logs[topic, number] for number in range(broker.partitions[topic])}
-                come = {number: max(committed[topic, number], log.first) for number, log in logs.items()}
-                behind = sum(max(0, log.end - come[number]) for number, log in logs.items())
-                found[topic] = Lag(sum(log.end - log.first for log in logs.values()), behind)
-            return found
+    def ends(self, topics: Iterable[str]) -> dict[Place, int]:
+        with effect(self._world, "ends"):
+            logs = self._world.broker.logs
+            return {place: log.end for place, log in logs.items() if place[0] in topics}
+
+    def left(self, group: str, ends: Mapping[Place, int]) -> int:
+        with effect(self._world, "left"):
+            logs, committed = self._world.broker.logs, self._world.group(group).committed
+            return sum(max(0, end - max(committed[place], logs[place].first)) for place, end in ends.items())
 
 
 class SimBeside:

@@ -53,7 +53,8 @@ OPERATOR_EFFECTS = (
     "delete",
     "drop tables",
     "want filled",
-    "lag",
+    "ends",
+    "left",
 )
 
 

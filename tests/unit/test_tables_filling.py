@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from pipeline.kafka.lag import Lag
 from pipeline.kafka.topics import Topics
 from pipeline.replay import tables
 
@@ -17,18 +16,18 @@ GROUP = "test-sink-tables"
 
 
 class Reader:
-    """Lags of one topic, one after the other."""
+    """How many records of before are left, look after look."""
 
-    def __init__(self, *lags: Lag) -> None:
-        self._lags = iter(lags)
+    def __init__(self, *left: int) -> None:
+        self.looks = iter(left)
 
-    def lag(self, group: str, topics: list[str]) -> dict[str, Lag]:
+    def ends(self, topics: list[str]) -> dict[tuple[str, int], int]:
+        return {(topic, 0): 10 for topic in topics}
+
+    def left(self, group: str, ends: Mapping[tuple[str, int], int]) -> int:
         assert group == GROUP
-        return {"summaries": next(self._lags)}
-
-    @property
-    def left(self) -> int:
-        return len(list(self._lags))
+        assert set(ends.values()) == {10}, "what comes later is another's work"
+        return next(self.looks)
 
 
 class Watch:
@@ -40,21 +39,12 @@ class Watch:
         yield lambda done, goal, note: self.told.append((done, goal))
 
 
-@pytest.mark.parametrize(
-    ("lags", "done"),
-    [
-        ([Lag(10, 10), Lag(10, 4), Lag(10, 0)], 10),
-        ([Lag(10, 10), Lag(15, 9), Lag(25, 14)], 10),
-        ([Lag(10, 10), Lag(10, 4), Lag(7, 0)], 7),
-        ([Lag(0, 0)], None),
-    ],
-    ids=["all is copied", "more comes all the time", "retention takes some meanwhile", "there is nothing"],
-)
+@pytest.mark.parametrize(("left", "told"), [((10, 4, 0), [(6, 10), (10, 10)]), ((0,), [])])
 def test_it_ends_when_all_that_there_was_is_copied_or_gone(
-    monkeypatch: pytest.MonkeyPatch, lags: list[Lag], done: int | None
+    monkeypatch: pytest.MonkeyPatch, left: tuple[int, ...], told: list[tuple[int, int]]
 ) -> None:
     monkeypatch.setattr(tables, "LOOK_EVERY_S", 0.0)
-    reader, watch = Reader(*lags), Watch()
+    reader, watch = Reader(*left), Watch()
     deleted: list[tuple[tuple[str, ...], list[str]]] = []
     ground: Any = SimpleNamespace(
         ledger=SimpleNamespace(read=lambda: SimpleNamespace(live=None)),
@@ -68,6 +58,6 @@ def test_it_ends_when_all_that_there_was_is_copied_or_gone(
     crew: Any = SimpleNamespace(tend=lambda: None)
     watching: Any = watch
     tables.fill(ground, lambda live, group: contextlib.nullcontext(crew), watching, event_log=True)
-    assert reader.left == 0
-    assert [done for done, _ in watch.told[-1:]] == ([] if done is None else [done])
+    assert list(reader.looks) == []
+    assert watch.told == told
     assert deleted == [((), [GROUP])]

@@ -69,6 +69,10 @@ class Broker:
         self.holes = 0.0
         self.on_append: list[Callable[[str, int, Stored], None]] = []
         self.leap_ms = 0
+        self.tick_ms = 1
+
+    def clock_ms(self, skew_ms: int = 0) -> int:
+        return T0_MS + (int(self.loop.now * 1000) + self.leap_ms + skew_ms) // self.tick_ms * self.tick_ms
 
     def create(self, topic: str, partitions: int) -> None:
         """Make a topic, where there is none."""
@@ -92,8 +96,7 @@ class Broker:
     ) -> Stored:
         """Stamp a record and put it at the end."""
         log = self.logs[topic, partition]
-        now_ms = T0_MS + int(self.loop.now * 1000) + self.leap_ms + log.skew_ms
-        stored = Stored(log.end, now_ms, key, value, tuple(headers))
+        stored = Stored(log.end, self.clock_ms(log.skew_ms), key, value, tuple(headers))
         log.records.append(stored)
         log.end += 1
         if self.holes and self.chance.of("holes").random() < self.holes:

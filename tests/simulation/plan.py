@@ -90,6 +90,8 @@ class Shape(NamedTuple):
     """What an operator does, one after the other: rebuild, rollback, drop, tables (filled once more)."""
     unsure: float
     """How often a producer does not learn that a record was taken, and sends it again."""
+    tick_ms: int
+    """How fine the clocks are. With minutes many a record comes in the last moment of a window."""
 
 
 class Plan(NamedTuple):
@@ -119,6 +121,7 @@ def plan_of(seed: int) -> Plan:
         commits_lost=random.choice((0.0, 0.2, 0.6)),
         script=random.choice(SCRIPTS) if random.random() < OPERATED else (),
         unsure=random.choice((0.0, 0.1)),
+        tick_ms=random.choice((1, 1, MINUTE_MS)),
     )
     if shape.script:  # a rebuild compares tables, and copies a whole journal
         shape = shape._replace(sinks=max(1, shape.sinks), batch_records=12)
@@ -237,7 +240,7 @@ class _Steps:
             "database_unsure": random.choice((0, 2)) if self.shape.sinks else 0,
             "kill_sink": random.choice((0, 4)) if self.shape.sinks else 0,
             "freeze_sink": random.choice((0, 3)) if self.shape.sinks else 0,
-            "retention": random.choice((0, 0, 0, 0, 2)),
+            "retention": random.choice((0, 0, 0, 4)),
             "compact": random.choice((0, 0, 2)),
             "kill_operator": random.choice((0, 10)) if self.shape.script else 0,
             "kill_crew": random.choice((0, 6)) if self.shape.script else 0,
@@ -297,7 +300,7 @@ class _Steps:
         return (random.randrange(8), random.choice((-120_000, -7_000, -1, 1, 40_000, 240_000)))
 
     def _leap(self) -> tuple[Any, ...]:
-        return (self.random.choice((4, 6, 20, 21, 22, 23, 60)) * MINUTE_MS,)
+        return (self.random.choice((4, 5, 6, 20, 21, 22, 23, 60)) * MINUTE_MS,)
 
     def _leader(self) -> tuple[Any, ...]:
         return (self.random.randrange(8), self.random.choice((0.3, 2.0)), self.random.choice((-500, 0, 300)))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -258,6 +259,17 @@ def window_border_closed_on_both_ends(patch: Any) -> None:
         "matching",
         lambda self, livemode, name, wanted: original(self, livemode, name, wanted._replace(end_ms=wanted.end_ms + 1)),
     )
+
+
+@planted
+def cancelled_in_the_last_moment_but_one(patch: Any) -> None:
+    original = fold._cancel_one
+
+    def cancel_one(state: Any, journal: Any, *given: Any) -> Any:
+        rules = dataclasses.replace(journal.rules, cancel_window_ms=journal.rules.cancellation_window_ms - 1)
+        return original(state, journal._replace(rules=rules), *given)
+
+    patch.setattr(fold, "_cancel_one", cancel_one)
 
 
 @planted

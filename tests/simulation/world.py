@@ -108,6 +108,7 @@ class World:
             },
         )
         self.broker.holes = plan.shape.holes
+        self.broker.tick_ms = plan.shape.tick_ms
         self.codec = RememberingCodec()
         windows = Windows(RULES.max_past_ms, RULES.max_ahead_ms, RULES.cancellation_window_ms)
         self.checks = Checks(self.broker, topics, self.codec, windows)
@@ -299,7 +300,7 @@ class World:
             self.loop.call_on(None, 0.05, self.broker.append, topic, partition, key, value)
 
     def _now_ms(self) -> int:
-        return T0_MS + int(self.loop.now * 1000) + self.broker.leap_ms
+        return self.broker.clock_ms()
 
     def _event(self, identifier: str, name: str, customer: str, value: int, at: int, dims: Any, live: bool) -> Any:
         # Moments of ten seconds, so that an event that is sent again is the same one.

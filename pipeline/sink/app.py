@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from faust.types import TP
 
 from pipeline.clickhouse.connection import Server
@@ -95,6 +96,9 @@ class Sink:
         self.app = self._faust_app(fate)
 
     def run(self) -> None:
+        pa.set_memory_pool(
+            pa.system_memory_pool()
+        )  # stream/memory.py gives back what malloc keeps
         run_app(self.app, lambda: insistently(self._check_topics))
 
     def _check_topics(self) -> None:

@@ -6,6 +6,7 @@ column family is flushed in the order it was written and every write is one batc
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,21 +21,28 @@ from rocksdict import (
     Options,
     Rdict,
     WriteBatch,
+    WriteBufferManager,
     WriteOptions,
 )
 
 from pipeline.errors import Refusal
 
 _MEMTABLE_BYTES = 24 * 2**20
+_MEMTABLES_BYTES = 144 * 2**20
+"""All stores of a process together: when they have more, whoever writes next flushes first, however little it has."""
 _CACHE_BYTES = 64 * 2**20
-_shared_cache: list[Cache] = []
+
+
+@functools.cache
+def _shared() -> tuple[Cache, WriteBufferManager]:
+    """What all stores of a process have in common, so that its memory does not grow with its partitions."""
+    return Cache(_CACHE_BYTES), WriteBufferManager(_MEMTABLES_BYTES, False)
 
 
 def _options() -> Options:
-    if not _shared_cache:
-        _shared_cache.append(Cache(_CACHE_BYTES))
+    cache, memtables = _shared()
     table = BlockBasedOptions()
-    table.set_block_cache(_shared_cache[0])
+    table.set_block_cache(cache)
     table.set_bloom_filter(10, False)
     table.set_format_version(5)
     # Indexes and filters live in the cache, in small blocks: outside of it they would take more memory for every
@@ -46,6 +54,7 @@ def _options() -> Options:
     table.set_pin_top_level_index_and_filter(True)
     options = Options(raw_mode=True)
     options.create_if_missing(True)
+    options.set_write_buffer_manager(memtables)
     options.set_write_buffer_size(_MEMTABLE_BYTES)
     options.set_max_write_buffer_number(3)
     options.set_memtable_prefix_bloom_ratio(0.1)

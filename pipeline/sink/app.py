@@ -96,9 +96,7 @@ class Sink:
         self.app = self._faust_app(fate)
 
     def run(self) -> None:
-        pa.set_memory_pool(
-            pa.system_memory_pool()
-        )  # stream/memory.py gives back what malloc keeps
+        pa.set_memory_pool(pa.system_memory_pool())  # stream/memory.py gives back what malloc keeps
         run_app(self.app, lambda: insistently(self._check_topics))
 
     def _check_topics(self) -> None:

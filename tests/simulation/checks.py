@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from pipeline.codec.records import Codec
 from pipeline.domain.events import Adjustment, MeterEvent, SummaryShard
 from pipeline.errors import UndecodableRecord
 from pipeline.kafka.topics import Topics
+from pipeline.worker.partition import Partition
 from tests.simulation.broker import Broker, Place, Stored
 from tests.simulation.clickhouse import SimClickHouse
 from tests.simulation.oracle import Decision, Key, Ledger, Shard, Windows, home
@@ -227,6 +228,15 @@ class Checks:
         return [key for key, version in outputs.last.items() if version < max(outputs.shards[key])]
 
     # At rest.
+
+    def accounts(self, partitions: Iterable[Partition], who: str) -> None:
+        """What a worker has counted of a partition's records, by what became of them."""
+        for partition in partitions:
+            number = partition.journal.partition
+            if partition.next_offset == self.broker.logs[self.topics.journal, number].end:
+                counted = {name: both for name, both in partition.state.accounts.items() if any(both)}
+                expected = self.ledgers[number].accounts()
+                hold("2 total disposition", counted == expected, who, _difference(counted, expected))
 
     def at_rest(self, live: int, database: SimClickHouse | None, event_log: bool) -> None:
         """Everything is published, and ClickHouse, if there is one, says what the oracle says."""

@@ -91,6 +91,8 @@ class Ledger:
         self.value: defaultdict[str, int] = defaultdict(int)
         """Of all valid events, by what became of them."""
         self.valid_value = 0
+        self._events: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
+        """By what became of them: how many readable events, and their value."""
 
     def read(self, offset: int, appended_at_ms: int, value: bytes, content: MeterEvent | Cancellation | str) -> None:
         """The next record. ``content``: what it says, or why nobody can read it."""
@@ -130,7 +132,9 @@ class Ledger:
             return
         reason = reason or self._time_fault(event)
         if reason is not None:
-            if reason != "meter_event_value_too_many_digits":
+            if reason == "meter_event_value_too_many_digits":
+                self._count("rejected", 1, event.value)
+            else:
                 self._settle(event, "rejected")
             self._decide(Decision(offset, offset, "event", "rejected", reason))
             return
@@ -164,6 +168,11 @@ class Ledger:
     def _settle(self, event: MeterEvent, fate: str) -> None:
         self.valid_value += event.value
         self.value[fate] += event.value
+        self._count(fate, 1, event.value)
+
+    def _count(self, fate: str, records: int, value: int) -> None:
+        self._events[fate][0] += records
+        self._events[fate][1] += value
 
     def _time_fault(self, event: MeterEvent) -> str | None:
         if event.timestamp_ms < self.clock_ms - self.windows.past_ms:
@@ -246,6 +255,8 @@ class Ledger:
         known.cancelled_by = adjustment_id
         self.value["counted"] -= known.event.value
         self.value["cancelled"] += known.event.value
+        self._count("counted", -1, -known.event.value)
+        self._count("cancelled", 1, known.event.value)
         self._decide(Decision(known.offset, offset, "event", "cancelled", None, adjustment_id))
         key = _key(known.event)
         self.counting[key].remove(known)
@@ -269,6 +280,15 @@ class Ledger:
             (last.event.timestamp_ms, last.appended_at_ms, last.offset, last.event.value),
             (latest.appended_at_ms, latest.offset, latest.event.value),
         )
+
+    def accounts(self) -> dict[str, list[int]]:
+        """By what became of records, those of cancellations by names of their own: how many, and events' value."""
+        found = defaultdict(lambda: [0, 0], {fate: list(both) for fate, both in self._events.items()})
+        for ones in self.decisions.values():
+            if ones[-1].kind != "event":
+                kind = "" if ones[-1].kind == "unknown" else "cancellation_"
+                found[kind + ones[-1].disposition][0] += 1
+        return {name: both for name, both in found.items() if any(both)}
 
     def check_books(self) -> None:
         """Invariant 2, in exact decimals, and that every record has its fate."""

@@ -228,6 +228,9 @@ class World:
         self.loop.call_at(TRAFFIC_S, self._heal)
         self.loop.run_until(lambda: self.rested, TRAFFIC_S + (OPERATED_WITHIN_S if self.operator else REST_WITHIN_S))
         if not any(machine.refused for machine in self.machines.values()):
+            for machine in self.machines.values():
+                if isinstance(machine, WorkerHost) and not machine.host.dead:
+                    self.checks.accounts(machine.core.partitions.values(), machine.name)
             self.checks.at_rest(
                 self.ledger.read().live.number,
                 self.database if self.plan.shape.sinks else None,

@@ -184,3 +184,18 @@ def test_an_audit_that_cannot_reach_it_says_so(stores: LocalStores, tmp_path: Pa
     Bucket.away = True
     with pytest.raises(Unavailable, match="snapshot store: EndpointConnectionError"), inspected((), url, 1, 0):
         pass
+
+
+@pytest.mark.parametrize("first", [7, 8])
+def test_a_snapshot_is_enough_if_it_stands_where_the_journal_begins_by_now(
+    stores: LocalStores, tmp_path: Path, first: int
+) -> None:
+    opening_of(stores, 0, 3).open(0, 0).close()  # a store of its own, which is too old
+    leave_snapshot(stores, 7, tmp_path / "elsewhere")
+    if first > 7:
+        with pytest.raises(Refusal, match="begins at offset 8, but the fold has to go on at 0"):
+            opening_of(stores, first, 9).open(0, 7)
+    else:
+        partition = opening_of(stores, first, 9).open(0, 7)
+        assert partition.next_offset == 7
+        partition.close()

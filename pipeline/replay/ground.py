@@ -118,7 +118,7 @@ class Ground:
         places = [(names.journal, number) for number in range(partitions)]
         noted = committed_with_notes(self.kafka, names.worker_group, places).values()
         folded = {one.note.split()[0] for one in noted if one.note} - {BEGINS}
-        return self.ledger.append(live.number, LIVE, live.journal, partitions, next(iter(folded), fold))
+        return self.ledger.append(live.number, LIVE, live.journal, partitions, min(folded, default=fold))
 
     def shown(self) -> int | None:
         """The generation that all views show, those of the event log by its journal.

@@ -11,6 +11,7 @@ import pytest
 from pipeline.codec.records import Codec
 from pipeline.domain.events import Last, Latest, SummaryShard
 from pipeline.domain.tally import TallyKey
+from pipeline.errors import PublishFailed
 from pipeline.kafka.topics import Topics
 from pipeline.worker import summary_log
 from pipeline.worker.edges import Keyed
@@ -101,3 +102,17 @@ def test_a_log_that_is_ahead_of_the_fold_is_looked_at_later() -> None:
     assert not logs.look(partition)
     assert partition.summaries == Seen(0, None)
     assert logs.dropped(0) == []
+
+
+def test_nothing_counts_as_appended_before_it_is_acknowledged(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Log(shard(KEYS[0], 9), shard(KEYS[0], 3))
+    logs, partition = owner_of(log)
+
+    def fail(timeout_s: float) -> None:
+        raise PublishFailed("no acknowledgement")
+
+    partition.summaries = Seen(2, 0)
+    monkeypatch.setattr(log, "flush", fail)
+    with pytest.raises(PublishFailed):
+        logs.append(partition, [shard(KEYS[0], 9)])
+    assert partition.summaries == Seen(2, 0)

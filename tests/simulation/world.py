@@ -287,11 +287,11 @@ class World:
 
     def _lag(self) -> list[Any]:
         return self.checks.overtaken(self.ledger.read().live.number) + [
-            (group.name, topic, number, group.committed[topic, number], self.broker.logs[topic, number].end)
+            (group.name, topic, number, group.committed[topic, number], log.end)
             for group, topics in self._live_groups()
             for topic in topics
             for number in range(self.broker.partitions[topic])
-            if group.committed[topic, number] < self.broker.logs[topic, number].end
+            if max(group.committed[topic, number], (log := self.broker.logs[topic, number]).first) < log.end
         ]
 
     # Steps: what producers do.

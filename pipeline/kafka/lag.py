@@ -39,12 +39,10 @@ class LagReader:
         places = self._places(topics)
         starts = self._starts(places)
         ends = offsets(self._config, places, LATEST, within_s=TIMEOUT_S)
-        stands = committed(self._config, group, places)
         lags = dict.fromkeys((topic for topic, _ in places), Lag(0, 0))
-        for place in places:
+        for place, left in self._left(group, starts, ends).items():
             appended, behind = lags[place[0]]
-            come = max(stands.get(place, 0), starts[place])
-            lags[place[0]] = Lag(appended + ends[place] - starts[place], behind + max(0, ends[place] - come))
+            lags[place[0]] = Lag(appended + ends[place] - starts[place], behind + left)
         return lags
 
     def ends(self, topics: Iterable[str]) -> dict[Place, int]:
@@ -53,9 +51,11 @@ class LagReader:
 
     def left(self, group: str, ends: Mapping[Place, int]) -> int:
         """How many records below these ends are still there, and not committed by the group. Raises Unavailable."""
-        starts = self._starts(ends)
+        return sum(self._left(group, self._starts(ends), ends).values())
+
+    def _left(self, group: str, starts: Mapping[Place, int], ends: Mapping[Place, int]) -> dict[Place, int]:
         stands = committed(self._config, group, ends)
-        return sum(max(0, end - max(stands.get(place, 0), starts[place])) for place, end in ends.items())
+        return {place: max(0, end - max(stands.get(place, 0), starts[place])) for place, end in ends.items()}
 
     def _places(self, topics: Iterable[str]) -> list[Place]:
         try:

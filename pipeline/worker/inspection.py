@@ -21,8 +21,7 @@ from pipeline.codec.digests import DIGEST_VERSION
 from pipeline.domain.ledger import Awaited
 from pipeline.domain.tally import Entry
 from pipeline.worker import layout
-from pipeline.worker.snapshots import Snapshots
-from pipeline.worker.stores import snapshot_store
+from pipeline.worker.snapshots import Snapshots, translated
 
 _TRIES = 3
 """A running worker may delete a file between two looks at the directory."""
@@ -143,7 +142,7 @@ def inspected(
         found = [_inspected(path, f"store {path}", opened) for path in store_paths(directories, generation, partition)]
         if snapshots:
             copy = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="meterline-audit-"))) / "store"
-            with snapshot_store():
+            with translated():
                 fetched = Snapshots(snapshots).fetch_newest(partition, copy)
             if fetched is not None:
                 cursor, fault = fetched

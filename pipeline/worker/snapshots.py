@@ -10,17 +10,21 @@ that a snapshot is whole or absent.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import logging
+import re
 import shutil
 import tempfile
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import fsspec
 
+from pipeline.errors import Unavailable
 from pipeline.worker.leftovers import CHECKPOINT, RESTORE
 from pipeline.worker.partition import Origin
 from pipeline.worker.store import Store
@@ -181,3 +185,17 @@ def checkpoint_of(store: Store, beside: Path) -> Path:
     target = Path(tempfile.mkdtemp(dir=beside, prefix=CHECKPOINT)) / "store"
     store.checkpoint(target)
     return target
+
+
+@contextlib.contextmanager
+def translated() -> Generator[None, None, None]:
+    """What the library behind a snapshot store's URL raises is any exception, often no OSError."""
+    try:
+        yield
+    except Exception as error:
+        raise Unavailable(f"the snapshot store: {_said(error)}") from None
+
+
+def _said(error: Exception) -> str:
+    """An error in words, without its URLs: their users and queries are secrets."""
+    return re.sub(r"\w+://\S+", "(a URL)", f"{type(error).__name__}: {error}")

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import re
 import shutil
-from collections.abc import Generator
 from pathlib import Path
 
 from pipeline.errors import Unavailable
 from pipeline.worker.edges import OrderedStore
 from pipeline.worker.leftovers import remove_leftovers
 from pipeline.worker.partition import Origin
-from pipeline.worker.snapshots import Snapshots, checkpoint_of
+from pipeline.worker.snapshots import Snapshots, checkpoint_of, translated
 from pipeline.worker.store import Store
 
 log = logging.getLogger("meterline.worker")
@@ -44,11 +41,11 @@ class LocalStores:
         path.rename(path.with_name(f"{path.name}-at-{next_offset}"))
 
     def restore(self, origin: Origin) -> int | None:
-        with snapshot_store():
+        with translated():
             return None if self._snapshots is None else self._snapshots.restore(origin, self._path(origin.partition))
 
     def newest_cursor(self, origin: Origin) -> int | None:
-        with snapshot_store():
+        with translated():
             return None if self._snapshots is None else self._snapshots.newest_cursor(origin)
 
     def checkpoint(self, store: OrderedStore) -> Path:
@@ -58,7 +55,7 @@ class LocalStores:
     def keep(self, origin: Origin, cursor: int, checkpoint: Path) -> bool:
         assert self._snapshots is not None
         try:
-            with snapshot_store():
+            with translated():
                 self._snapshots.take(origin, cursor, checkpoint)
         except Unavailable as error:  # the next one may succeed; until then a recovery folds a little more
             self._failed += 1
@@ -74,17 +71,3 @@ class LocalStores:
             shutil.rmtree(checkpoint.parent, ignore_errors=True)
         self._failed = 0
         return True
-
-
-@contextlib.contextmanager
-def snapshot_store() -> Generator[None, None, None]:
-    """What the library behind a snapshot store's URL raises is any exception, often no OSError."""
-    try:
-        yield
-    except Exception as error:
-        raise Unavailable(f"the snapshot store: {_said(error)}") from None
-
-
-def _said(error: Exception) -> str:
-    """An error in words, without its URLs: their users and queries are secrets."""
-    return re.sub(r"\w+://\S+", "(a URL)", f"{type(error).__name__}: {error}")

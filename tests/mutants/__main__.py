@@ -51,7 +51,7 @@ def main() -> None:
         _copy(copy)
         if (fate := _noticed(copy, seeds=1)) != (SURVIVED, ""):
             sys.exit(f"nothing is broken yet, and that is noticed: {fate}")
-        places = [(path, one) for path in asked.files for one in changes_of((ROOT / path).read_text())]
+        places = [(path, one) for path in asked.files for one in changes_of((copy / path).read_text())]
         chosen = random.Random(asked.seed).sample(places, min(asked.count, len(places)))
         fates = Counter(_fate(copy, path, one, asked.seeds) for path, one in chosen)
     print(", ".join(f"{fate}: {count}" for fate, count in fates.most_common()), f"of {len(places)} possible")
@@ -67,7 +67,7 @@ def _copy(home: Path) -> None:
 
 
 def _fate(home: Path, path: str, change: Change, seeds: int) -> str:
-    whole = (ROOT / path).read_text()
+    whole = (home / path).read_text()
     (home / path).write_text(change.applied(whole))
     try:
         fate, said = _noticed(home, seeds)

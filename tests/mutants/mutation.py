@@ -44,10 +44,9 @@ def changes_of(source: str) -> list[Change]:
     lines = [0, *itertools.accumulate(len(line.encode()) for line in source.splitlines(keepends=True))]
     found = []
     for node in ast.walk(ast.parse(source)):
-        for after in _broken(node, source):
-            start = lines[node.lineno - 1] + node.col_offset  # type: ignore[attr-defined]
-            before = ast.get_source_segment(source, node) or ""
-            found.append(Change(start, node.lineno, before, after))  # type: ignore[attr-defined]
+        if isinstance(node, ast.expr | ast.stmt):
+            start, before = lines[node.lineno - 1] + node.col_offset, ast.get_source_segment(source, node) or ""
+            found += [Change(start, node.lineno, before, after) for after in _broken(node, source)]
     return [change for change in found if _compiles(change.applied(source))]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -220,7 +221,7 @@ def test_a_snapshot_that_failed_is_made_again_though_nothing_has_changed() -> No
     """Of one that was made there is nothing to do until something changes."""
     cursors: Any = Opening({0: 3})
     kept: list[int] = []
-    answers = iter([False, True])
+    answers, twice = iter([False, True]), threading.Event()
 
     class Stores:
         def checkpoint(self, store: Any) -> Any:
@@ -228,6 +229,8 @@ def test_a_snapshot_that_failed_is_made_again_though_nothing_has_changed() -> No
 
         def keep(self, origin: Any, cursor: int, checkpoint: Any) -> bool:
             kept.append(cursor)
+            if len(kept) == 2:
+                twice.set()
             return next(answers)
 
     nothing: Any = None
@@ -236,8 +239,13 @@ def test_a_snapshot_that_failed_is_made_again_though_nothing_has_changed() -> No
 
     async def run() -> None:
         await core.take_over(Group({0: 3}))
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(core.snapshot_forever(), 0.2)  # a hundred of its turns
+        task = asyncio.create_task(core.snapshot_forever())
+        await asyncio.to_thread(twice.wait, 30.0)
+        for _ in range(10):
+            core.snapshot_due.set()
+            await asyncio.sleep(0.005)
+        assert not task.done(), "a third snapshot has no answer, and would end it"
+        task.cancel()
 
     asyncio.run(run())
     assert kept == [3, 3]

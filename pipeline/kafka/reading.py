@@ -17,6 +17,9 @@ POLL_S = 0.2
 NO_WAIT_MS = 10
 """Brokers hold an answer that has nothing new for half a second; whoever asks for the end of a log waits for that."""
 
+_ENDING = (KafkaError._ALL_BROKERS_DOWN, KafkaError._AUTO_OFFSET_RESET)  # noqa: SLF001  # librdkafka's own codes
+"""The second one comes to who reads ``exactly``."""
+
 Start = Literal["beginning", "end"] | int
 """Where to begin in each partition; a number is an offset."""
 
@@ -60,12 +63,19 @@ def record_of(message: Message) -> Record:
 
 
 def read(
-    config: Mapping[str, Any], topic: str, start: Start, *, partition: int | None = None, follow: bool = False
+    config: Mapping[str, Any],
+    topic: str,
+    start: Start,
+    *,
+    partition: int | None = None,
+    follow: bool = False,
+    exactly: bool = False,
 ) -> Generator[Record, None, None]:
     """The committed records of a topic, each partition in its order.
 
-    ``follow`` waits for more at the end of the log; else the end is the end. Raises Refusal when there is no such
-    topic, UsageError when it has no such partition, Unavailable when Kafka does not answer.
+    ``follow`` waits for more at the end of the log; else the end is the end. ``exactly`` begins nowhere else: without
+    it, a log that holds ``start`` no more is read from its beginning. Raises Refusal when there is no such topic,
+    UsageError when it has no such partition, Unavailable when Kafka does not answer, or has no such offset.
     """
     partitions = _partitions(config, topic, partition)
     consumer = Consumer(
@@ -75,7 +85,7 @@ def read(
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "enable.partition.eof": not follow,
-            "auto.offset.reset": "earliest",
+            "auto.offset.reset": "error" if exactly else "earliest",
             "isolation.level": "read_committed",
             **({} if follow else {"fetch.wait.max.ms": NO_WAIT_MS}),
         }
@@ -132,5 +142,5 @@ def _records(consumer: Consumer, open_ends: set[int]) -> Generator[Record, None,
             yield record_of(message)
         elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  # librdkafka's own codes begin like this
             open_ends.discard(message.partition() or 0)
-        elif error.code() == KafkaError._ALL_BROKERS_DOWN or (error.code() > 0 and not error.retriable()):  # noqa: SLF001
+        elif error.code() in _ENDING or (error.code() > 0 and not error.retriable()):
             raise Unavailable(f"Kafka: {error.str()}")

@@ -92,7 +92,7 @@ class Acts:
             raise Refusal(
                 f"partition {number} of {topic} begins at offset {first}, but what lies in a wrong partition has been"
                 f" sent on only below offset {start}: what was deleted in between may never be counted. Restore the"
-                f" topic; if it is gone, stop all workers, delete what they noted (kafka-consumer-groups --delete"
+                " topic; if it is gone, stop all workers, delete what they noted (kafka-consumer-groups --delete"
                 f" {groups}) and run `meterline topics create`: they go on where the topic begins"
             )
 
@@ -119,7 +119,7 @@ class Acts:
         return offsets(self._kafka, [place], EARLIEST)[place]
 
     def _records(self, start: int, partition: int) -> Generator[Record, None, None]:
-        return read(self._kafka, self._topics.journal, start, partition=partition)
+        return read(self._kafka, self._topics.journal, start, partition=partition, exactly=True)
 
     def _content(self, value: bytes | None) -> MeterEvent | Cancellation | Undecodable:
         try:

@@ -10,8 +10,11 @@ from pathlib import Path
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
+from pipeline.clickhouse.connection import Server
+from pipeline.clickhouse.migrations import migrate
 from pipeline.codec.records import Codec
 from pipeline.kafka.topics import Topics
+from pipeline.replay.ground import Ground
 from tests.conftest import Stack
 from tests.oracle import read_topic
 from tests.rebuilding import Site, site
@@ -33,6 +36,29 @@ def test_clickhouse_is_empty(stack: Stack, namespace: str, home: Path) -> None:
             place.client.command(f"DROP DATABASE {namespace}")
             assert place.rebuild("--tables").end() == 0
         assert place.generations().live.number == 1
+        assert_whole(place)
+
+
+def test_a_filling_is_killed_between_the_database_and_the_tables_of_what_is_live(
+    stack: Stack, namespace: str, home: Path
+) -> None:
+    """New views show the first generation: that is said, and the next rebuild ends it."""
+    with site(stack, namespace, home) as place:
+        place.traffic.send_each()
+        place.settle()
+        assert place.rebuild().end() == 0
+        place.settle()
+        place.client.command(f"DROP DATABASE {namespace}")
+        server = Server(stack.clickhouse, namespace)
+        ground = Ground({"bootstrap.servers": stack.kafka}, namespace, 1, server, place.ledger)
+        ground.want_filled(place.generations().live)
+        list(migrate(server))
+        filling = place.rebuild("--tables")
+        assert filling.end() == 0
+        assert "but readers do not see generation 2 yet: `meterline rebuild`" in filling.said
+        finishing = place.rebuild()
+        assert finishing.end() == 0
+        assert "generation 2 is live already, and not shown yet" in finishing.said
         assert_whole(place)
 
 

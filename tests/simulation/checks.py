@@ -16,7 +16,8 @@ from pipeline.kafka.topics import Topics
 from pipeline.worker.partition import Partition
 from tests.simulation.broker import Broker, Place, Stored
 from tests.simulation.clickhouse import SimClickHouse
-from tests.simulation.oracle import Decision, Key, Ledger, Shard, Windows, home
+from tests.simulation.oracle import Decision, Key, Ledger, Shard, Windows
+from tests.simulation.validity import home
 
 
 class Violation(AssertionError):

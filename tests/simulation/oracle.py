@@ -11,11 +11,11 @@ one, for ``cancel`` milliseconds of W.
 
 from __future__ import annotations
 
-import unicodedata
 from collections import defaultdict
 from typing import Any, NamedTuple
 
 from pipeline.domain.events import Cancellation, MeterEvent
+from tests.simulation.validity import content_fault, home, request_fault
 
 MINUTE_MS = 60_000
 
@@ -124,7 +124,7 @@ class Ledger:
                 )
 
     def _event(self, offset: int, appended_at_ms: int, value: bytes, event: MeterEvent) -> None:
-        reason = _content_fault(event)
+        reason = content_fault(event)
         if reason is None and home(event.identifier, self.partitions) != self.partition:
             self.strays[offset] = value
             self._settle(event, "rerouted")
@@ -194,7 +194,7 @@ class Ledger:
         def decide(disposition: str, reason: str | None = None, taken: int = 0) -> None:
             self._decide(Decision(offset, offset, "cancellation", disposition, reason, adjustment_id, None, taken))
 
-        reason = _request_fault(request)
+        reason = request_fault(request)
         if reason is not None:
             decide("rejected", reason)
             return
@@ -225,7 +225,7 @@ class Ledger:
                 Decision(offset, offset, "range_cancellation", disposition, reason, adjustment_id, None, taken)
             )
 
-        reason = _request_fault(request)
+        reason = request_fault(request)
         if reason is not None or span is None:
             decide("rejected", reason, None)
             return
@@ -300,65 +300,3 @@ class Ledger:
 def _key(event: MeterEvent) -> Key:
     minute = event.timestamp_ms - event.timestamp_ms % MINUTE_MS
     return (event.livemode, event.event_name, event.customer, minute, event.dimensions)
-
-
-def _visible(text: str) -> bool:
-    return all(unicodedata.category(char) not in {"Cc", "Cf", "Zl", "Zp", "Cs"} for char in text)
-
-
-def _text(text: str) -> bool:
-    return 1 <= len(text) <= 100 and _visible(text)
-
-
-def _content_fault(event: MeterEvent) -> str | None:
-    if not _text(event.identifier):
-        return "invalid_identifier"
-    if not _text(event.event_name):
-        return "invalid_event_name"
-    if event.customer == "":
-        return "meter_event_no_customer_defined"
-    if not _text(event.customer):
-        return "invalid_customer"
-    if len(event.dimensions) > 16:
-        return "meter_event_dimension_count_too_high"
-    if not all(_text(key) and (value == "" or _text(value)) for key, value in event.dimensions):
-        return "invalid_dimension"
-    if len(str(abs(event.value))) > 38:
-        return "meter_event_value_too_many_digits"
-    return None
-
-
-def _request_fault(request: Cancellation) -> str | None:
-    if not _text(request.adjustment_id) or (request.identifier is None) == (request.range is None):
-        return "invalid_adjustment"
-    if not _text(request.event_name):
-        return "invalid_event_name"
-    if request.identifier is not None:
-        return None if _text(request.identifier) else "invalid_identifier"
-    if request.range.start_ms >= request.range.end_ms:
-        return "invalid_adjustment"
-    return None if request.range.customer is None or _text(request.range.customer) else "invalid_customer"
-
-
-_homes: dict[tuple[str, int], int] = {}
-
-
-def home(identifier: str, partitions: int) -> int:
-    """Kafka's murmur2 over the identifier's bytes, as org.apache.kafka.common.utils.Utils defines it."""
-    found = _homes.get((identifier, partitions))
-    if found is None:
-        found = _homes[identifier, partitions] = (_murmur2(identifier.encode()) & 0x7FFFFFFF) % partitions
-    return found
-
-
-def _murmur2(text: bytes) -> int:
-    mask, multiplier = 0xFFFFFFFF, 0x5BD1E995
-    found = 0x9747B28C ^ len(text)
-    while len(text) >= 4:
-        word = int.from_bytes(text[:4], "little") * multiplier & mask
-        word = (word ^ word >> 24) * multiplier & mask
-        found, text = found * multiplier & mask ^ word, text[4:]
-    if text:
-        found = (found ^ int.from_bytes(text, "little")) * multiplier & mask
-    found = (found ^ found >> 13) * multiplier & mask
-    return found ^ found >> 15

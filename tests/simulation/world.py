@@ -29,9 +29,10 @@ from tests.simulation.groups import Coordinator
 from tests.simulation.hosts import Machine, SinkHost, WorkerHost
 from tests.simulation.loop import Deadlock, Host, SimLoop
 from tests.simulation.operator import Operator, virtual_time
-from tests.simulation.oracle import Windows, home
+from tests.simulation.oracle import Windows
 from tests.simulation.plan import RULES, TRAFFIC_S, Plan, Step
 from tests.simulation.stores import SnapshotStore
+from tests.simulation.validity import home
 
 REST_WITHIN_S = 60.0
 """Virtual time between the last step and rest: lag 0 everywhere (invariant 12 of FAULTS)."""

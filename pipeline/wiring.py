@@ -187,7 +187,9 @@ def run_sink(settings: Settings, apart: Apart | None = None, group: str = "") ->
     ``group``: a consumer group of its own, which copies everything beside the regular sinks.
     """
     from pipeline.sink.lean import load_no_pandas
+    from pipeline.stream.memory import share_one_arena
 
+    share_one_arena()
     load_no_pandas()
     from pipeline.replay.following import part_of
     from pipeline.sink.app import Sink, SinkSettings

@@ -120,6 +120,11 @@ class Partition:
         accounts = {name: [records, int(value)] for name, (records, value) in meta["accounts"].items()}
         self.state.accounts = defaultdict(lambda: [0, 0], accounts)
 
+    @property
+    def is_caught_up(self) -> bool:
+        """Whether its store has all that was published of it before it was taken over."""
+        return self.cursor >= self.silent_below
+
     def sign(self) -> None:
         """Write down whose state this is, for good, before the first cut: killed until then, it would be anybody's."""
         if self.store.get(layout.META) is None:

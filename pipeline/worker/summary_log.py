@@ -52,7 +52,7 @@ class SummaryLogs:
 
     def unseen(self, partitions: Collection[Partition]) -> list[int]:
         """Those with records that this worker has not appended. Raises Unavailable."""
-        whole = {one.journal.partition: one for one in partitions if one.cursor >= one.silent_below}
+        whole = {one.journal.partition: one for one in partitions if one.is_caught_up}
         ends = self._cluster.ends(self._topic, list(whole))
         for number, end in ends.items():
             at = whole[number].summaries
@@ -61,7 +61,13 @@ class SummaryLogs:
         return [number for number, end in ends.items() if whole[number].summaries != (end, 0)]
 
     def look(self, partition: Partition) -> bool:
-        """Look through some of what was not seen yet; whether there is more of it. Raises Unavailable."""
+        """Look through some of what was not seen yet; whether there is more of it. Raises Unavailable.
+
+        A partition that was taken over meanwhile is looked at when it has caught up: until then its store may be as old
+        as the log's last records, which a late writer has put there and compaction has left.
+        """
+        if not partition.is_caught_up:
+            return False
         number, at = partition.journal.partition, partition.summaries.upto
         end = self._cluster.ends(self._topic, [number])[number]
         if end < at:

@@ -53,7 +53,7 @@ def owner_of(log: Log) -> tuple[SummaryLogs, Any]:
     anything: Any = log
     store = SimpleNamespace(get_many=lambda keys: [None] * len(keys))
     journal = SimpleNamespace(partition=0)
-    partition = SimpleNamespace(journal=journal, store=store, cursor=CURSOR, silent_below=0, summaries=Seen(0, None))
+    partition = SimpleNamespace(journal=journal, store=store, cursor=CURSOR, is_caught_up=True, summaries=Seen(0, None))
     return SummaryLogs(anything, CODEC, Topics("test"), anything), partition
 
 
@@ -102,6 +102,18 @@ def test_a_log_that_is_ahead_of_the_fold_is_looked_at_later() -> None:
     assert not logs.look(partition)
     assert partition.summaries == Seen(0, None)
     assert logs.dropped(0) == []
+
+
+def test_a_store_that_has_not_caught_up_is_compared_with_nothing() -> None:
+    """It was taken over after the log was found to be longer, and may be as old as what a late writer left there."""
+    logs, partition = owner_of(Log(shard(KEYS[0], 3)))
+    assert logs.unseen([partition]) == [0]
+    partition.is_caught_up = False
+    assert not logs.look(partition)
+    assert partition.summaries == Seen(0, None)
+    assert logs.unseen([partition]) == []
+    partition.is_caught_up = True
+    assert logs.unseen([partition]) == [0]
 
 
 def test_nothing_counts_as_appended_before_it_is_acknowledged(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import functools
 
 import pytest
 
+from pipeline.worker.partition import Partition
 from tests.simulation.__main__ import command_of
 from tests.simulation.coverage import MUST_BE_REACHED
 from tests.simulation.plan import plan_of
@@ -61,3 +62,11 @@ def test_a_failing_seed_is_shrunk_to_a_few_steps(monkeypatch: pytest.MonkeyPatch
     search.shrink()
     assert len(search.kept) <= 4, [str(plan.steps[number]) for number in search.kept]
     assert World(only(plan, search.kept, search.chance)).run().failure is not None
+
+
+def test_a_take_over_between_two_looks_at_a_summary_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seed 3665930, shrunk: one world in 265,000 shows a store that is compared before it has caught up."""
+    plan = only(plan_of(3665930), [5, 7, 9, 12, 14], 10)
+    assert World(plan).run().failure is None
+    monkeypatch.setattr(Partition, "is_caught_up", True)
+    assert World(plan).run().failure is not None, "this world does not show it any more: find another"

@@ -234,7 +234,7 @@ class Operator(Machine):
         """ClickHouse has lost everything, and of the summary log compaction has left what was appended last."""
         if self._goal is None:
             self._goal = self.world.ledger.read().live.number
-            self.world.lose_tables()
+            self.world.steps.lose_tables()
 
         def sink_of(one: Generation, group: str) -> Any:
             return SimCrew(self.world, self.host, one, group)

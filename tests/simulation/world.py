@@ -1,4 +1,4 @@
-"""A world made from a plan: brokers, workers, sinks and a database in virtual time, and what is done to them."""
+"""A world made from a plan: brokers, workers, sinks and a database in virtual time, until they come to rest."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from pipeline.codec.records import Codec
-from pipeline.domain.events import Adjustment, Cancellation, CancellationRange, MeterEvent
 from pipeline.domain.generations import DROPPED
 from pipeline.errors import UndecodableRecord
 from pipeline.kafka.offsets import Noted
@@ -31,8 +30,8 @@ from tests.simulation.loop import Deadlock, Host, SimLoop
 from tests.simulation.operator import Operator, virtual_time
 from tests.simulation.oracle import Windows
 from tests.simulation.plan import RULES, TRAFFIC_S, Plan, Step
+from tests.simulation.steps import Steps
 from tests.simulation.stores import SnapshotStore
-from tests.simulation.validity import home
 
 REST_WITHIN_S = 60.0
 """Virtual time between the last step and rest: lag 0 everywhere (invariant 12 of FAULTS)."""
@@ -129,6 +128,7 @@ class World:
         self.operator = Operator(self, list(plan.shape.script)) if plan.shape.script else None
         self.traps: deque[list[Any]] = deque()
         self.truncated = False
+        self.steps = Steps(self)
         self.steps_left = len(plan.steps)
         self.rested = False
 
@@ -241,7 +241,7 @@ class World:
     def _take(self, step: Step) -> None:
         self.steps_left -= 1
         self.trace.say(self.loop.now, "step", step.kind, *step.args)
-        getattr(self, "_do_" + step.kind)(*step.args)
+        self.steps.take(step)
 
     def _heal(self) -> None:
         """No more faults: everybody is there, and everything answers."""
@@ -294,178 +294,6 @@ class World:
             for number in range(self.broker.partitions[topic])
             if max(group.committed[topic, number], (log := self.broker.logs[topic, number]).first) < log.end
         ]
-
-    # Steps: what producers do.
-
-    def _send(self, topic: str, partition: int, key: bytes | None, value: bytes | None) -> None:
-        self.broker.append(topic, partition, key, value)
-        if self.chance.of("producers").random() < self.plan.shape.unsure:
-            self.trace.reach("a producer sent again, not knowing")
-            self.loop.call_on(None, 0.05, self.broker.append, topic, partition, key, value)
-
-    def _now_ms(self) -> int:
-        return self.broker.clock_ms()
-
-    def _event(self, identifier: str, name: str, customer: str, value: int, at: int, dims: Any, live: bool) -> Any:
-        # Moments of ten seconds, so that an event that is sent again is the same one.
-        when_ms = self._now_ms() // 10_000 * 10_000 + at
-        return MeterEvent(identifier, name, customer, value, when_ms, dims, live)
-
-    def _do_event(self, *args: Any) -> None:
-        event = self._event(*args)
-        self._produce(event)
-
-    def _produce(self, event: MeterEvent) -> None:
-        partition = home(event.identifier, self.plan.shape.partitions)
-        self._send(self.topics.journal, partition, event.identifier.encode(), self.codec.encode_event(event))
-
-    def _do_wild(self, *args: Any) -> None:
-        name, changed = args[-1]
-        event = self._event(*args[:-1])
-        if name == "timestamp_ms":
-            clock_ms = self.checks.ledgers[home(event.identifier, self.plan.shape.partitions)].clock_ms
-            changed += clock_ms or self._now_ms()
-        self._produce(event._replace(**{name: changed}))
-
-    def _do_stray(self, kind: str, *args: Any) -> None:
-        event, partition = self._event(*args[:-1]), args[-1] % self.plan.shape.partitions
-        value = self.codec.encode_event(event)
-        if kind == "cancel":
-            request = Cancellation(f"s{args[-1]}", event.event_name, True, event.identifier, None, self._now_ms())
-            value = self.codec.encode_cancellation(request)
-        key = None if kind == "unkeyed" else event.identifier.encode()
-        self._send(self.topics.journal, partition, key, value)
-
-    def _adjust(self, adjustment_id: str, value: bytes) -> None:
-        partition = home(adjustment_id, self.broker.partitions[self.topics.adjustments])
-        self._send(self.topics.adjustments, partition, adjustment_id.encode(), value)
-
-    def _do_cancel(self, adjustment_id: str, identifier: str, name: str, live: bool) -> None:
-        self._adjust(
-            adjustment_id, self.codec.encode_adjustment(Adjustment(adjustment_id, name, live, identifier, None))
-        )
-
-    def _do_range(self, adjustment_id: str, name: str, customer: str | None, start: int, length: int) -> None:
-        start_ms = self._now_ms() // 10_000 * 10_000 + start
-        span = CancellationRange(customer, start_ms, start_ms + length)
-        self._adjust(adjustment_id, self.codec.encode_adjustment(Adjustment(adjustment_id, name, True, None, span)))
-
-    def _do_garbage(self, value: bytes | None, partition: int) -> None:
-        self._send(self.topics.journal, partition % self.plan.shape.partitions, b"k", value)
-
-    def _do_bad_adjustment(self, kind: str) -> None:
-        bad = {
-            "junk": b"junk",
-            "both": self.codec.encode_adjustment(Adjustment("both", "n", True, None, None)),
-            "name": self.codec.encode_adjustment(Adjustment("name", "", True, "e1", None)),
-        }
-        self._adjust(kind, bad[kind])
-
-    def _do_copy(self, which: int) -> None:
-        log = self.broker.logs[self.topics.journal, which % self.plan.shape.partitions]
-        if log.records:
-            chosen = log.records[which % len(log.records)]
-            self._send(self.topics.journal, which % self.plan.shape.partitions, chosen.key, chosen.value)
-
-    # Steps: faults.
-
-    def _do_kill(self, name: str, pause: float) -> None:
-        self.machines[name].kill(pause)
-
-    _do_kill_sink = _do_kill
-
-    def _do_kill_at(self, name: str, effect: str, when: str, count: int, pause: float | None) -> None:
-        self.traps.append([name, effect, when, count, "kill", pause])
-
-    _do_kill_operator = _do_kill_crew = _do_kill_at
-
-    def _do_freeze(self, name: str, seconds: float) -> None:
-        self.machines[name].freeze(seconds)
-
-    _do_freeze_sink = _do_freeze
-
-    def _do_freeze_at(self, name: str, effect: str, when: str, count: int, seconds: float) -> None:
-        self.traps.append([name, effect, when, count, "freeze", seconds])
-
-    def _do_rebalance(self) -> None:
-        self.group(self.topics_of_live().worker_group).rebalance("chance")
-
-    def _do_storm(self, count: int, apart: float) -> None:
-        """One rebalance after the other."""
-        for number in range(count):
-            self.loop.call_later(number * apart, self._do_rebalance)
-
-    def _do_stop(self, name: str, pause: float) -> None:
-        self.machines[name].stop(pause)
-
-    def _do_join(self) -> None:
-        name = f"worker-{len(self.machines)}"
-        self.machines[name] = machine = WorkerHost(self, name)
-        machine.start()
-
-    def _do_skew(self, number: int, skew_ms: int) -> None:
-        places = [place for place in self.broker.logs if place[0] in (self.topics.journal, self.topics.adjustments)]
-        self.broker.logs[places[number % len(places)]].skew_ms = skew_ms
-
-    def _do_leap(self, leap_ms: int) -> None:
-        self.broker.leap_ms += leap_ms
-
-    def _do_leader(self, number: int, seconds: float, skew_ms: int) -> None:
-        places = sorted(self.broker.logs)
-        log = self.broker.logs[places[number % len(places)]]
-        log.away_until, log.skew_ms = self.loop.now + seconds, skew_ms
-
-    def _do_lose_disk(self, name: str, pause: float) -> None:
-        machine = self.machines[name]
-        machine.kill(pause)
-        machine.disks.clear()
-
-    def _do_lose_commits(self) -> None:
-        """Kafka forgets the offsets of a group that has been empty for long: everybody was away."""
-        for machine in (*self.machines.values(), *self.crew.values()):
-            machine.kill(None if machine.name in self.crew else self.chance.of("lose commits").choice((0.1, 0.5)))
-        for name, group in self.groups.items():
-            group.members.clear()
-            group.committed.clear()
-            group.noted.clear()
-            self.checks.forget_commits(name)
-
-    def _do_damage_snapshot(self) -> None:
-        for store in self.snapshots.values():
-            for snapshots in store.of.values():
-                snapshots[-1].damaged = True
-
-    def _do_gives_up(self, name: str) -> None:
-        machine = self.machines[name]
-        if isinstance(machine, WorkerHost) and not machine.host.dead:
-            machine.outlet.gives_up = True
-
-    def _do_database_away(self, seconds: float) -> None:
-        self.database.away_until = self.loop.now + seconds
-
-    def _do_database_unsure(self, seconds: float) -> None:
-        self.database.unsure_until = self.loop.now + seconds
-
-    def _do_compact(self, number: int, part: float) -> None:
-        number %= self.plan.shape.partitions
-        place = self.topics_of_live().summaries, number
-        self.broker.compact(place, int(self.broker.logs[place].end * part))
-
-    def lose_tables(self) -> None:
-        """ClickHouse is empty, and the log of which it is filled has lost all that compaction can take."""
-        self.database.rows.clear()
-        for number in range(self.plan.shape.partitions):
-            self._do_compact(number, 1.0)
-
-    def _do_retention(self, number: int, part: float) -> None:
-        """Records are deleted, up to a snapshot or up to anywhere."""
-        number %= self.plan.shape.partitions
-        log = self.broker.logs[self.topics.journal, number]
-        stored = self.snapshots[self.ledger.read().live.number].of
-        kept = [one.cursor for origin, ones in stored.items() for one in ones if origin.partition == number]
-        log.first = max(log.first, max(kept) if kept and part < 0.7 else int(log.end * part))
-        log.records = [one for one in log.records if one.offset >= log.first]
-        self.truncated = True
 
 
 @contextlib.contextmanager

@@ -1,50 +1,19 @@
 """The rules of the fold (DESIGN section 4), one row each: records in, what was decided about which record out.
 
-Times are milliseconds after T0, where every clock starts. The windows are short: an event may be 20 minutes old and
-one minute ahead, so identities are remembered for 21 minutes; events can be taken back for 5.
+Times and windows are those of tests/folds.py.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
-from pipeline.domain import checks, outcomes
-from pipeline.domain.events import Cancellation, CancellationRange, Last, Latest, MeterEvent, SummaryShard, TallyKey
-from pipeline.domain.fold import Journal, Record, Undecodable, step
-from pipeline.domain.limits import MINUTE_MS, VALUE_BOUND, FoldRules
-from pipeline.domain.partitioning import partition_of
+from pipeline.domain import checks
+from pipeline.domain.fold import Undecodable
+from pipeline.domain.limits import MINUTE_MS
 from pipeline.domain.state import PlainState
-
-T0 = 1_700_000_040_000
-PAST, AHEAD, CANCEL = 20 * MINUTE_MS, MINUTE_MS, 5 * MINUTE_MS
-DEDUP = PAST + AHEAD
-RULES = FoldRules(PAST, AHEAD, CANCEL)
-ALONE = Journal(0, 1, RULES)
-
-Content = MeterEvent | Cancellation | Undecodable
-
-
-def test_the_start_of_all_times_is_the_start_of_a_minute() -> None:
-    assert T0 % MINUTE_MS == 0
-
-
-def event(identifier: str = "a", value: int = 1, at: int = 0, **change: Any) -> MeterEvent:
-    usual = MeterEvent(identifier, "calls", "c", value, T0 + at, (), True)
-    return usual._replace(**change)
-
-
-def cancel(identifier: str = "a", by: str = "x", event_name: str = "calls", livemode: bool = True) -> Cancellation:
-    return Cancellation(by, event_name, livemode, identifier, None, T0)
-
-
-def cancel_range(
-    start: int, end: int, by: str = "x", requested: int = MINUTE_MS, customer: str | None = None, **change: Any
-) -> Cancellation:
-    wanted = CancellationRange(customer, T0 + start, T0 + end)
-    return Cancellation(by, "calls", True, None, wanted, T0 + requested)._replace(**change)
-
+from tests.folds import AHEAD, ALONE, CANCEL, DEDUP, PAST, T0, Content, cancel, cancel_range, event, said
 
 GARBAGE = Undecodable("no_value")
 
@@ -56,12 +25,6 @@ class At(NamedTuple):
     content: Content
     decided: tuple[str, ...] = ()
     """Without its own counted, which is not written."""
-
-
-def said(state: PlainState, journal: Journal, offset: int, appended_at_ms: int, content: Content) -> tuple[str, ...]:
-    decided = step(state, journal, Record(offset, appended_at_ms, content))
-    assert all(one.decided_offset == offset and one.partition == journal.partition for one in decided)
-    return tuple(f"{one.offset} {one.disposition}" + (f" {one.reason}" if one.reason else "") for one in decided)
 
 
 def total(state: PlainState) -> int:
@@ -391,178 +354,3 @@ def test_rule(rule: Rule) -> None:
     for offset, record in enumerate(rule.records):
         assert said(state, ALONE, offset, T0 + record.ms, record.content) == record.decided, f"record {offset}"
     assert total(state) == rule.total
-
-
-FAULTS = (
-    (checks.INVALID_IDENTIFIER, {"identifier": "x" * 101}),
-    (checks.INVALID_EVENT_NAME, {"event_name": "n\x7f"}),
-    (checks.NO_CUSTOMER, {"customer": ""}),
-    (checks.TOO_MANY_DIMENSIONS, {"dimensions": tuple((f"{n:02}", "v") for n in range(17))}),
-    (checks.TOO_MANY_DIGITS, {"value": VALUE_BOUND}),
-    (checks.TIMESTAMP_TOO_OLD, {"timestamp_ms": T0 - PAST - 1}),
-)
-
-
-def test_the_first_check_that_fails_names_the_reason() -> None:
-    """An event with every fault, mended one by one in the documented order."""
-    for mended in range(len(FAULTS)):
-        bad = event()
-        for _, change in FAULTS[mended:]:
-            bad = bad._replace(**change)
-        assert said(PlainState(), ALONE, 0, T0, bad) == (f"0 rejected {FAULTS[mended][0]}",)
-
-
-@pytest.mark.parametrize(
-    ("reason", "good", "bad"),
-    [
-        (checks.INVALID_IDENTIFIER, {"identifier": "é" * 100}, {"identifier": "é" * 101}),
-        (checks.INVALID_IDENTIFIER, {"identifier": " "}, {"identifier": ""}),
-        (checks.INVALID_EVENT_NAME, {"event_name": "n" * 100}, {"event_name": "n" * 101}),
-        (checks.INVALID_CUSTOMER, {"customer": "\U0001f680" * 100}, {"customer": "\U0001f680" * 101}),
-        (checks.INVALID_CUSTOMER, {"customer": "\u00a0"}, {"customer": "c\u200b"}),
-        (
-            checks.TOO_MANY_DIMENSIONS,
-            {"dimensions": tuple((f"{n:02}", "v") for n in range(16))},
-            {"dimensions": tuple((f"{n:02}", "v") for n in range(17))},
-        ),
-        (checks.INVALID_DIMENSION, {"dimensions": (("k" * 100, "v" * 100),)}, {"dimensions": (("k" * 101, "v"),)}),
-        (checks.INVALID_DIMENSION, {"dimensions": (("k", ""),)}, {"dimensions": (("", "v"),)}),
-        (checks.INVALID_DIMENSION, {"dimensions": (("k", " "),)}, {"dimensions": (("k", "\x00"),)}),
-        (checks.TOO_MANY_DIGITS, {"value": VALUE_BOUND - 1}, {"value": VALUE_BOUND}),
-        (checks.TOO_MANY_DIGITS, {"value": 1 - VALUE_BOUND}, {"value": -VALUE_BOUND}),
-    ],
-)
-def test_borders_of_the_checks(reason: str, good: dict[str, Any], bad: dict[str, Any]) -> None:
-    assert said(PlainState(), ALONE, 0, T0, event(**good)) == ()
-    assert said(PlainState(), ALONE, 0, T0, event(**bad)) == (f"0 rejected {reason}",)
-
-
-def test_a_record_in_the_wrong_partition_is_only_named() -> None:
-    """Not remembered, and its times not looked at: where it belongs it is judged."""
-    here = partition_of("a", 3)
-    away = Journal((here + 1) % 3, 3, RULES)
-    state = PlainState()
-    for offset, stray in enumerate([event("a"), event("a", at=-PAST - 1), cancel("a")]):
-        assert said(state, away, offset, T0, stray) == (f"{offset} rerouted",)
-    assert (state.ledger, state.take_shards(away.partition)) == ({}, [])
-    assert said(state, Journal(here, 3, RULES), 9, T0, event("a")) == ()
-    # A range has no home: it stands in every partition.
-    assert said(state, away, 10, T0, cancel_range(5, 6)) == ("10 cancelled",)
-
-
-def test_what_can_be_accepted_nowhere_is_not_sent_anywhere() -> None:
-    """Or a record that is too large to be sent again would stop the worker for good."""
-    away = Journal((partition_of("a", 3) + 1) % 3, 3, RULES)
-    assert said(PlainState(), away, 0, T0, event("a", customer="")) == (f"0 rejected {checks.NO_CUSTOMER}",)
-    assert said(PlainState(), away, 0, T0, cancel("a", by="")) == (f"0 rejected {checks.INVALID_ADJUSTMENT}",)
-
-
-def test_a_disposition_repeats_no_more_than_the_beginning_of_an_overlong_text() -> None:
-    long = "x" * 1_000_000
-    for bad in (
-        event(long, event_name=long, customer=long),
-        cancel(long, by=long, event_name=long),
-        cancel_range(0, 1, adjustment_id=long, event_name=long),
-    ):
-        (decided,) = step(PlainState(), ALONE, Record(0, T0, bad))
-        assert decided.disposition == outcomes.REJECTED
-        texts = [text for text in decided if isinstance(text, str)]
-        assert long[:200] in texts
-        assert max(map(len, texts)) == 200
-
-
-def test_what_a_disposition_tells() -> None:
-    state = PlainState()
-    step(state, ALONE, Record(3, T0, event("a", 5)))
-    (repeat,) = step(state, ALONE, Record(4, T0 + 1, event("a", 6, dimensions=(("k", "v"),))))
-    assert (repeat.first_offset, repeat.identifier, repeat.event_name, repeat.customer) == (3, "a", "calls", "c")
-    assert (repeat.value, repeat.timestamp_ms, repeat.appended_at_ms, repeat.livemode) == (6, T0, T0 + 1, True)
-    own, taken = step(state, ALONE, Record(5, T0 + 2, cancel("a", by="x")))
-    assert (own.record, own.adjustment_id, own.events_cancelled) == ("cancellation", "x", 1)
-    assert (taken.record, taken.adjustment_id, taken.value, taken.appended_at_ms) == ("event", "x", 5, T0)
-    assert step(state, ALONE, Record(6, T0 + 2, cancel("b", by="y")))[0].events_cancelled == 0
-    arrived, waited = step(state, ALONE, Record(7, T0 + 2, event("b")))
-    assert (arrived.adjustment_id, waited.adjustment_id, waited.events_cancelled) == ("y", "y", 1)
-    step(state, ALONE, Record(8, T0 + 3, event("c", customer="d")))
-    own, taken = step(state, ALONE, Record(9, T0 + 3, cancel_range(0, 1, by="z", customer="d")))
-    assert (own.record, own.adjustment_id, own.events_cancelled, own.customer) == ("range_cancellation", "z", 1, "d")
-    assert (taken.offset, taken.adjustment_id) == (8, "z")
-
-
-def test_a_value_that_no_decimal_holds_is_not_repeated() -> None:
-    """The disposition's schema has no room for it; the dead digits stay in the journal."""
-    (decided,) = step(PlainState(), ALONE, Record(0, T0, event(value=VALUE_BOUND)))
-    assert decided.value is None
-
-
-TALLY = TallyKey(True, "calls", "c", T0, ())
-#         identifier, value, timestamp, appended
-ENTRIES = (("a", 5, 30, 0), ("b", -2, 10, 0), ("c", 9, 30, 1), ("d", 9, 20, 2))
-
-
-@pytest.mark.parametrize(
-    ("taken", "low", "high", "last", "latest"),
-    [
-        ("", -2, 9, "c", "d"),
-        ("b", 5, 9, "c", "d"),  # the min
-        ("c", -2, 9, "a", "d"),  # one of two equal maxima, and the last
-        ("cd", -2, 5, "a", "b"),  # the max and the latest
-        ("ac", -2, 9, "d", "d"),
-        ("acd", -2, -2, "b", "b"),
-        ("d", -2, 9, "c", "c"),
-    ],
-)
-def test_a_summary_of_what_is_left(taken: str, low: int, high: int, last: str, latest: str) -> None:
-    """Whichever of min, max, last and latest is taken back is found anew; ties of `last` fall to the later append."""
-    state = PlainState()
-    for offset, (name, value, at, appended) in enumerate(ENTRIES):
-        step(state, ALONE, Record(offset, T0 + appended, event(name, value, at)))
-    for offset, name in enumerate(taken, len(ENTRIES)):
-        step(state, ALONE, Record(offset, T0 + 3, cancel(name, by=name)))
-    left = {name: (offset, value, at, appended) for offset, (name, value, at, appended) in enumerate(ENTRIES)}
-    for name in taken:
-        del left[name]
-    last_offset, last_value, last_at, last_appended = left[last]
-    latest_offset, latest_value, _, latest_appended = left[latest]
-    assert state.take_shards(7) == [
-        SummaryShard(
-            TALLY,
-            7,
-            len(ENTRIES) - 1 + len(taken),
-            len(left),
-            sum(value for _, value, _, _ in left.values()),
-            low,
-            high,
-            Last(T0 + last_at, T0 + last_appended, last_offset, last_value),
-            Latest(T0 + latest_appended, latest_offset, latest_value),
-        )
-    ]
-
-
-def test_when_everything_is_taken_back_the_shard_says_so() -> None:
-    state = PlainState()
-    step(state, ALONE, Record(0, T0, event("a", 5)))
-    step(state, ALONE, Record(1, T0, cancel("a")))
-    assert state.take_shards(0) == [SummaryShard(TALLY, 0, 1, 0, 0, None, None, None, None)]
-
-
-def test_windows_are_minutes_and_half_open() -> None:
-    state = PlainState()
-    for offset, at in enumerate([-1, 0, MINUTE_MS - 1, MINUTE_MS]):
-        step(state, ALONE, Record(offset, T0, event(str(at), 1, at)))
-    assert {shard.key.window_start_ms - T0: shard.count for shard in state.take_shards(0)} == {
-        -MINUTE_MS: 1,
-        0: 2,
-        MINUTE_MS: 1,
-    }
-
-
-def test_only_what_changed_is_published_again() -> None:
-    state = PlainState()
-    step(state, ALONE, Record(0, T0, event("a")))
-    step(state, ALONE, Record(1, T0, event("b", customer="d")))
-    assert [(shard.key.customer, shard.version) for shard in state.take_shards(0)] == [("c", 0), ("d", 1)]
-    step(state, ALONE, Record(2, T0, event("a")))
-    step(state, ALONE, Record(3, T0, cancel("b")))
-    step(state, ALONE, Record(4, T0, cancel("b", by="y")))
-    assert [(shard.key.customer, shard.version) for shard in state.take_shards(0)] == [("d", 3)]

@@ -217,7 +217,7 @@ class WorkerCore:
 
     async def watch_summaries(self) -> None:
         """Keep the newest shard behind all others (summary_log.py)."""
-        logs = SummaryLogs(self.opening.cluster, self.codec, self.topics, self.outlet)
+        logs = SummaryLogs(self.opening.cluster, self.codec, self.topics)
         while True:
             await asyncio.sleep(SUMMARIES_LOOK_EVERY_S)
             with contextlib.suppress(Unavailable):
@@ -226,20 +226,31 @@ class WorkerCore:
                 for number in unseen:
                     while await self._look_through(logs, number):
                         pass
-                    if again := await asyncio.to_thread(logs.dropped, number):
-                        await self._append(logs, number, again)
+                    await self._settle(number, await asyncio.to_thread(logs.dropped, number))
 
     async def _look_through(self, logs: SummaryLogs, number: int) -> bool:
         """Some of a partition's summary log; whether there is more."""
         async with self.flushing:
             partition = self.partitions.get(number)
-            return partition is not None and await asyncio.to_thread(logs.look, partition)
+            if partition is None:
+                return False
+            look = await asyncio.to_thread(logs.look, partition)
+            await self._append(number, look.behind)
+            partition.summaries = look.seen
+            return look.more
 
-    async def _append(self, logs: SummaryLogs, number: int, records: list[tuple[bytes, bytes]]) -> None:
+    async def _settle(self, number: int, dropped: list[tuple[bytes, bytes]]) -> None:
         async with self.flushing:
             partition = self.partitions.get(number)
             if partition is not None:
-                await asyncio.to_thread(logs.append, partition, records)
+                await self._append(number, dropped)
+                partition.summaries = partition.summaries.plus(len(dropped)).settled()
+
+    async def _append(self, number: int, records: list[tuple[bytes, bytes]]) -> None:
+        """Put these shards behind all others in their log."""
+        if records:
+            await asyncio.to_thread(self.outlet.publish_batch, self.topics.summaries, number, records)
+            await asyncio.to_thread(self.outlet.flush, PUBLISH_TIMEOUT_S)
 
     # Rebalances.
 

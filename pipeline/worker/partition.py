@@ -63,9 +63,19 @@ class Seen(NamedTuple):
     """Below this offset, no shard's last record is older than an earlier one of it."""
     appended: int | None
     """Records that this worker has appended since; None: somebody else may have, too."""
+    since: int | None = None
+    """Where a look began that has not come to its end; what it knows of dropped tallies is in memory alone."""
 
     def plus(self, appended: int) -> Seen:
-        return self if self.appended is None else Seen(self.upto, self.appended + appended)
+        return self if self.appended is None else self._replace(appended=self.appended + appended)
+
+    def settled(self) -> Seen:
+        """The look came to its end."""
+        return self._replace(since=None)
+
+    def begun_again(self) -> Seen:
+        """A look that did not come to its end begins anew."""
+        return self if self.since is None else Seen(self.since, None)
 
 
 class Partition:
@@ -115,7 +125,7 @@ class Partition:
         self.state.clock_ms = meta["clock_ms"]
         self.digest = Digest.read(meta["digest"])
         self.digest_version = meta.get("digest_version", 1)
-        self.summaries = Seen(*meta.get("summaries", self.summaries))
+        self.summaries = Seen(*meta.get("summaries", self.summaries)).begun_again()
         self.sweep.ledger_mark, self.sweep.tally_mark = meta["ledger_mark"], meta["tally_mark"]
         accounts = {name: [records, int(value)] for name, (records, value) in meta["accounts"].items()}
         self.state.accounts = defaultdict(lambda: [0, 0], accounts)

@@ -12,18 +12,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
+from typing import NamedTuple
 
 from pipeline.codec.digests import version_of
 from pipeline.codec.records import Codec
 from pipeline.codec.shard_columns import PackedShard, decode_shards
 from pipeline.errors import UndecodableRecord
-from pipeline.kafka.outlet import Outlet
 from pipeline.kafka.topics import Topics
 from pipeline.worker import layout
 from pipeline.worker.cell import ChangedTally
 from pipeline.worker.edges import Cluster, Keyed
 from pipeline.worker.partition import Partition, Seen
-from pipeline.worker.publishing import PUBLISH_TIMEOUT_S, shards_of
+from pipeline.worker.publishing import shards_of
 
 log = logging.getLogger("meterline.worker")
 
@@ -36,17 +36,27 @@ _DELETED = -1
 """In place of a version."""
 
 
-class SummaryLogs:
-    """The summary topic's partitions, as the worker that owns them looks after them.
+class Look(NamedTuple):
+    """What came of a look at a partition's summary log."""
 
-    To be called between flushes: then a store has what its partition has published, and nothing is on its way.
+    behind: list[tuple[bytes, bytes]]
+    """(key, value) of shards that are to be appended once more."""
+    seen: Seen
+    """What holds when they are acknowledged."""
+    more: bool
+    """Whether some of the log was left for another look."""
+
+
+class SummaryLogs:
+    """The summary topic's partitions, as the worker that owns them looks at them.
+
+    To be asked between flushes: then a store has what its partition has published, and nothing is on its way.
     """
 
-    def __init__(self, cluster: Cluster, codec: Codec, topics: Topics, outlet: Outlet) -> None:
+    def __init__(self, cluster: Cluster, codec: Codec, topics: Topics) -> None:
         self._cluster = cluster
         self._codec = codec
         self._topic = topics.summaries
-        self._outlet = outlet
         self._dropped: dict[int, set[bytes]] = {}
         """By partition, keys that were seen in the log and are not in the store."""
 
@@ -55,20 +65,21 @@ class SummaryLogs:
         whole = {one.journal.partition: one for one in partitions if one.is_caught_up}
         ends = self._cluster.ends(self._topic, list(whole))
         for number, end in ends.items():
-            at = whole[number].summaries
+            at = whole[number].summaries = whole[number].summaries.begun_again()
             if at.appended is not None and at.upto + at.appended == end:
                 whole[number].summaries = Seen(end, 0)
-        return [number for number, end in ends.items() if whole[number].summaries != (end, 0)]
+        return [number for number, end in ends.items() if whole[number].summaries != Seen(end, 0)]
 
-    def look(self, partition: Partition) -> bool:
-        """Look through some of what was not seen yet; whether there is more of it. Raises Unavailable.
+    def look(self, partition: Partition) -> Look:
+        """Look through some of what was not seen yet. Raises Unavailable.
 
         A partition that was taken over meanwhile is looked at when it has caught up: until then its store may be as old
         as the log's last records, which a late writer has put there and compaction has left.
         """
         if not partition.is_caught_up:
-            return False
+            return Look([], partition.summaries, more=False)
         number, at = partition.journal.partition, partition.summaries.upto
+        since = at if partition.summaries.since is None else partition.summaries.since
         end = self._cluster.ends(self._topic, [number])[number]
         if end < at:
             log.warning("%s-%d has lost records: `meterline audit` tells which", self._topic, number)
@@ -77,14 +88,13 @@ class SummaryLogs:
         upto = records[-1].offset + 1 if len(records) == RECORDS_AT_ONCE else end
         shards = decode_shards(self._codec, [record.value for record in records])
         if any(not isinstance(one, UndecodableRecord) and version_of(one.row) >= partition.cursor for one in shards):
-            partition.summaries = Seen(at, None)  # somebody is ahead of us: what he has said is known when we are there
-            return False
+            # Somebody is ahead of us: what he has said is known when we are there.
+            return Look([], Seen(at, None, since), more=False)
         again = self._overtaken(partition, records, shards)
         if again:
             log.warning("%s-%d: %d shards were behind older ones, appended again", self._topic, number, len(again))
-            self._append(number, shards_of(self._codec, again, number))
-        partition.summaries = Seen(upto, len(again) if upto == end else None)
-        return upto < end
+        seen = Seen(upto, len(again) if upto == end else None, since)
+        return Look(shards_of(self._codec, again, number), seen, more=upto < end)
 
     def _overtaken(
         self, partition: Partition, records: list[Keyed], shards: list[PackedShard | UndecodableRecord]
@@ -108,7 +118,10 @@ class SummaryLogs:
         ]
 
     def dropped(self, number: int) -> list[tuple[bytes, bytes]]:
-        """The newest record of each shard that is in no store, and not last in the log. Flushes may go on meanwhile."""
+        """At the end of a look: the newest record of each shard that is in no store, and not last in the log.
+
+        Flushes may go on meanwhile. Raises Unavailable.
+        """
         keys = self._dropped.pop(number, set())
         if not 0 < len(keys) <= DROPPED_MAX:
             return []
@@ -125,12 +138,3 @@ class SummaryLogs:
             at = records[-1].offset + 1 if len(records) == RECORDS_AT_ONCE else end
         behind = [record for key, (version, record) in newest.items() if version > last[key]]
         return [(record.key, record.value) for record in behind if record.key is not None and record.value is not None]
-
-    def append(self, partition: Partition, records: list[tuple[bytes, bytes]]) -> None:
-        """Put these behind all others. Between flushes."""
-        self._append(partition.journal.partition, records)
-        partition.summaries = partition.summaries.plus(len(records))
-
-    def _append(self, number: int, records: list[tuple[bytes, bytes]]) -> None:
-        self._outlet.publish_batch(self._topic, number, records)
-        self._outlet.flush(PUBLISH_TIMEOUT_S)

@@ -18,7 +18,7 @@ from pipeline.errors import PublishFailed
 from pipeline.kafka.admin import TopicState
 from pipeline.worker.edges import Keyed
 from tests.simulation.chance import Chance, Trace
-from tests.simulation.loop import HOST, Host, SimLoop, Waiting
+from tests.simulation.loop import HOST, Host, SimLoop
 
 T0_MS = 1_700_000_000_000
 
@@ -231,4 +231,4 @@ class SimOutlet:
             return None
         waiter = self._broker.loop.create_future()
         self._waiters.append(waiter)
-        return Waiting(waiter)
+        return self._broker.loop.waiting(waiter)

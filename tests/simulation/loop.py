@@ -63,7 +63,7 @@ class Handle:
 
 
 class Waiting:
-    """What a model returns from a call that blocks its thread until ``future`` is done."""
+    """What a model returns from a call that blocks its thread until ``future`` is done: SimLoop.waiting."""
 
     def __init__(self, future: asyncio.Future[Any]) -> None:
         self.future = future
@@ -76,6 +76,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         self.now = 0.0
         self.failure: BaseException | None = None
         self.turns = 0
+        self._waiting: Waiting | None = None
         self.at_effect: Callable[[Host, str, str], None] = lambda host, name, when: None
         """Told before and after every call in a thread; may kill or freeze the host. Raises Died."""
         self._delay = delay
@@ -133,6 +134,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         return future
 
     def _call(self, host: Host | None, name: str, func: Callable[[], Any], future: asyncio.Future[Any]) -> None:
+        self._waiting = None
         try:
             self.effect(name, "before")
             result = func()
@@ -142,6 +144,8 @@ class SimLoop(asyncio.AbstractEventLoop):
         except Exception as error:
             self.call_later(self._delay(host, name), _settle, future, None, error)
             return
+        if self._waiting is not None and result is not self._waiting:
+            raise AssertionError(f"{name} blocks within: what it did after that, it did without waiting")
         if isinstance(result, Waiting):
             result.future.add_done_callback(lambda done: _settle(future, None, done.exception()))
         else:
@@ -154,6 +158,11 @@ class SimLoop(asyncio.AbstractEventLoop):
         context = contextvars.copy_context()
         context.run(HOST.set, host)
         return self.create_task(coro, context=context)
+
+    def waiting(self, future: asyncio.Future[Any]) -> Waiting:
+        """To be returned by what is called in a thread, and at once: the call is over when ``future`` is done."""
+        self._waiting = Waiting(future)
+        return self._waiting
 
     def call_on(self, host: Host | None, delay: float, callback: Callable[..., Any], *args: Any) -> None:
         """Call on a host after a delay."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 
 import pytest
 
+from pipeline.worker.core import WorkerCore
 from pipeline.worker.partition import Partition
 from tests.simulation.__main__ import command_of
 from tests.simulation.coverage import MUST_BE_REACHED
@@ -69,4 +71,18 @@ def test_a_take_over_between_two_looks_at_a_summary_log(monkeypatch: pytest.Monk
     plan = only(plan_of(3665930), [5, 7, 9, 12, 14], 10)
     assert World(plan).run().failure is None
     monkeypatch.setattr(Partition, "is_caught_up", True)
+    assert World(plan).run().failure is not None, "this world does not show it any more: find another"
+
+
+def test_shards_that_are_appended_again_and_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seed 3736714, shrunk: the simulator did not wait there for the brokers. The worker does."""
+    steps = [0, 3, 5, *range(10, 17), *range(18, 21), *range(24, 32)]
+    plan = only(plan_of(3736714), steps, 5)
+    assert World(plan).run().failure is None
+
+    async def append(self: WorkerCore, number: int, records: list[tuple[bytes, bytes]]) -> None:
+        if records:
+            await asyncio.to_thread(self.outlet.publish_batch, self.topics.summaries, number, records)
+
+    monkeypatch.setattr(WorkerCore, "_append", append)
     assert World(plan).run().failure is not None, "this world does not show it any more: find another"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,12 +13,16 @@ import pytest
 from pipeline.codec.records import Codec
 from pipeline.domain.events import Last, Latest, SummaryShard
 from pipeline.domain.tally import TallyKey
-from pipeline.errors import PublishFailed
+from pipeline.errors import Unavailable
 from pipeline.kafka.topics import Topics
 from pipeline.worker import summary_log
+from pipeline.worker.core import CoreLimits, WorkerCore
 from pipeline.worker.edges import Keyed
-from pipeline.worker.partition import Seen
-from pipeline.worker.summary_log import SummaryLogs
+from pipeline.worker.partition import Partition, Seen
+from pipeline.worker.store import Store
+from pipeline.worker.summary_log import Look, SummaryLogs
+from tests.property.test_fold_columns import ORIGIN
+from tests.swarm import JOURNAL
 
 CODEC = Codec()
 KEYS = [TallyKey(True, "calls", f"cus_{number}", 60_000, ()) for number in range(3)]
@@ -54,7 +60,21 @@ def owner_of(log: Log) -> tuple[SummaryLogs, Any]:
     store = SimpleNamespace(get_many=lambda keys: [None] * len(keys))
     journal = SimpleNamespace(partition=0)
     partition = SimpleNamespace(journal=journal, store=store, cursor=CURSOR, is_caught_up=True, summaries=Seen(0, None))
-    return SummaryLogs(anything, CODEC, Topics("test"), anything), partition
+    return SummaryLogs(anything, CODEC, Topics("test")), partition
+
+
+def worker_of(log: Log, partition: Any) -> WorkerCore:
+    anything: Any = log
+    opening: Any = SimpleNamespace(cluster=log)
+    core = WorkerCore(CoreLimits(100, 100, 100), CODEC, Topics("test"), anything, opening, anything)
+    core.partitions[0] = partition
+    return core
+
+
+async def looked_through(core: WorkerCore, logs: SummaryLogs) -> None:
+    while await core._look_through(logs, 0):
+        pass
+    await core._settle(0, logs.dropped(0))
 
 
 @pytest.mark.parametrize("at_once", [2, 20_000])
@@ -74,33 +94,31 @@ def test_what_no_store_has_any_more_is_compared_with_the_log_itself(
     )
     logs, partition = owner_of(log)
     assert logs.unseen([partition]) == [0]
-    while logs.look(partition):
-        pass
-    again = logs.dropped(0)
-    assert again == [shard(KEYS[0], 9)], "the newest of the one that is not last"
-    logs.append(partition, again)
-    assert log.appended == again
+    asyncio.run(looked_through(worker_of(log, partition), logs))
+    assert log.appended == [shard(KEYS[0], 9)], "the newest of the one that is not last"
+    assert partition.summaries == Seen(8, 1)
     assert logs.dropped(0) == [], "they are looked for once"
 
 
 def test_nobody_is_overtaken_whose_newest_shard_lies_last() -> None:
     logs, partition = owner_of(Log(shard(KEYS[0], 3), shard(KEYS[1], 4), shard(KEYS[0], 9)))
-    assert not logs.look(partition)
+    assert logs.look(partition) == ([], Seen(3, 0, 0), False)
     assert logs.dropped(0) == []
 
 
 def test_of_too_many_nothing_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(summary_log, "DROPPED_MAX", 1)
     logs, partition = owner_of(Log(shard(KEYS[0], 9), shard(KEYS[0], 3), shard(KEYS[1], 4)))
-    assert not logs.look(partition)
+    assert logs.look(partition).behind == []
     assert logs.dropped(0) == []
 
 
 def test_a_log_that_is_ahead_of_the_fold_is_looked_at_later() -> None:
     """A successor has appended what this worker has not folded yet; what he said is known when it is there, too."""
-    logs, partition = owner_of(Log(shard(KEYS[0], CURSOR), shard(KEYS[0], 3)))
-    assert not logs.look(partition)
-    assert partition.summaries == Seen(0, None)
+    log = Log(shard(KEYS[0], CURSOR), shard(KEYS[0], 3))
+    logs, partition = owner_of(log)
+    asyncio.run(looked_through(worker_of(log, partition), logs))
+    assert (log.appended, partition.summaries) == ([], Seen(0, None))
     assert logs.dropped(0) == []
 
 
@@ -109,22 +127,41 @@ def test_a_store_that_has_not_caught_up_is_compared_with_nothing() -> None:
     logs, partition = owner_of(Log(shard(KEYS[0], 3)))
     assert logs.unseen([partition]) == [0]
     partition.is_caught_up = False
-    assert not logs.look(partition)
-    assert partition.summaries == Seen(0, None)
+    assert logs.look(partition) == ([], Seen(0, None), False)
     assert logs.unseen([partition]) == []
     partition.is_caught_up = True
     assert logs.unseen([partition]) == [0]
 
 
 def test_nothing_counts_as_appended_before_it_is_acknowledged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither what the store has nor what it has dropped; what was looked at before is looked at again."""
     log = Log(shard(KEYS[0], 9), shard(KEYS[0], 3))
     logs, partition = owner_of(log)
+    core = worker_of(log, partition)
 
     def fail(timeout_s: float) -> None:
-        raise PublishFailed("no acknowledgement")
+        raise Unavailable("no acknowledgement")
 
-    partition.summaries = Seen(2, 0)
     monkeypatch.setattr(log, "flush", fail)
-    with pytest.raises(PublishFailed):
-        logs.append(partition, [shard(KEYS[0], 9)])
-    assert partition.summaries == Seen(2, 0)
+    with monkeypatch.context() as of_the_store:
+        of_the_store.setattr(logs, "look", lambda _: Look([shard(KEYS[1], 9)], Seen(2, 1, since=0), more=False))
+        with pytest.raises(Unavailable):
+            asyncio.run(looked_through(core, logs))
+    assert partition.summaries == Seen(0, None)
+    with pytest.raises(Unavailable):
+        asyncio.run(looked_through(core, logs))
+    assert partition.summaries == Seen(2, 0, since=0)
+    assert logs.unseen([partition]) == [0]
+    assert partition.summaries == Seen(0, None)
+
+
+def test_a_look_that_a_crash_broke_off_begins_again(tmp_path: Path) -> None:
+    """What it had found out about tallies that the store has dropped was in memory alone."""
+    partition = Partition(JOURNAL, ORIGIN, Store(tmp_path / "p"), CODEC)
+    for seen, found in ((Seen(7, 3, since=2), Seen(2, None)), (Seen(7, 3), Seen(7, 3))):
+        partition.summaries = seen
+        partition.store.write(*partition.cut().writes)
+        partition.close()
+        partition = Partition(JOURNAL, ORIGIN, Store(tmp_path / "p"), CODEC)
+        assert partition.summaries == found
+    partition.close()

@@ -23,7 +23,6 @@ from benchmarks.gateway import (
     STREAM,
     Answered,
     Gateway,
-    resident_mb,
     running,
     session_token,
 )
@@ -103,14 +102,14 @@ def soak(deployment: Deployment, processes: Processes, seconds: float, per_s: in
         at_s = time.monotonic() - began
         for role, process in processes.by_role().items():
             process.checked_log()
-            came.memory[role].append(Sample(at_s, resident_mb(process.pid)))
+            came.memory[role].append(Sample.of(process.pid, at_s))
         for role, one in progress.items():
             came.behind[role].append((at_s, float(one.end() - one.committed())))
         if time.monotonic() > said + 60.0:
             said = time.monotonic()
             _say(
                 f"{at_s / 60:.0f} min: "
-                + ", ".join(f"{role} {all_[-1][1]:.0f} MB" for role, all_ in came.memory.items())
+                + ", ".join(f"{role} {all_[-1].resident_mb:.0f} MB" for role, all_ in came.memory.items())
             )
     for one in progress.values():
         one.close()
@@ -155,7 +154,8 @@ def _told(came: Came, exact: bool) -> str:
     for role, one in came.growths().items():
         verdict = "flat" if one.is_flat else f"NOT flat (target: under {GROWTH_MAX:g} %)"
         rows.append(
-            f"{role}: {one.median_mb:.0f} MB, {one.percent_an_hour:+.2f} % an hour after the warm-up, {verdict}"
+            f"{role}: {one.median_mb:.0f} MB, {one.percent_an_hour:+.2f} % an hour after the warm-up"
+            f" ({one.anonymous_percent_an_hour:+.2f} % without pages of files), {verdict}"
         )
     for role, behind in came.behind.items():
         rows.append(f"{role}: at most {max((one for _, one in behind), default=0):,.0f} records behind")
@@ -174,7 +174,7 @@ def _write(directory: Path, came: Came, exact: bool) -> None:
         "behind": came.behind,
     }
     (directory / "soak.json").write_text(json.dumps(figures, indent=1) + "\n")
-    series = [Line(role, list(samples)) for role, samples in came.memory.items()]
+    series = [Line(role, [one[:2] for one in samples]) for role, samples in came.memory.items()]
     behind = [Line(role, points) for role, points in came.behind.items()]
     panels = [
         lines("resident memory, MB:", series, came.seconds, height=260),

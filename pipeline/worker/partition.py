@@ -125,7 +125,7 @@ class Partition:
         self.state.clock_ms = meta["clock_ms"]
         self.digest = Digest.read(meta["digest"])
         self.digest_version = meta.get("digest_version", 1)
-        self.summaries = Seen(*meta.get("summaries", self.summaries)).begun_again()
+        self.summaries = Seen(*meta.get("summaries", self.summaries))
         self.sweep.ledger_mark, self.sweep.tally_mark = meta["ledger_mark"], meta["tally_mark"]
         accounts = {name: [records, int(value)] for name, (records, value) in meta["accounts"].items()}
         self.state.accounts = defaultdict(lambda: [0, 0], accounts)
@@ -207,7 +207,7 @@ class Partition:
             "clock_ms": self.state.clock_ms,
             "digest": str(self.digest),
             "digest_version": self.digest_version,
-            "summaries": self.summaries,
+            "summaries": self.summaries.begun_again()[:2],
             "ledger_mark": self.sweep.ledger_mark,
             "tally_mark": self.sweep.tally_mark,
             "accounts": {name: [records, str(value)] for name, (records, value) in self.state.accounts.items()},

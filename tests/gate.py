@@ -119,8 +119,8 @@ class Gate:
                     break
                 if not answering and self._door is Door.LYING and b"INSERT" in piece[:4096]:
                     _read_to_the_end(source, piece)
+                    self.lies += 1  # first: who has the answer may ask at once
                     source.sendall(self._lie())
-                    self.lies += 1
                     break
                 if self._door is Door.SLOW:
                     time.sleep(self._slow_s)

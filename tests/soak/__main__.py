@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -109,13 +109,17 @@ def soak(deployment: Deployment, processes: Processes, seconds: float, per_s: in
             said = time.monotonic()
             _say(
                 f"{at_s / 60:.0f} min: "
-                + ", ".join(f"{role} {all_[-1].resident_mb:.0f} MB" for role, all_ in came.memory.items())
+                + ", ".join(f"{role} {_brief(samples)}" for role, samples in came.memory.items())
             )
     for one in progress.values():
         one.close()
     if failed:
         raise failed[0]
     return came
+
+
+def _brief(samples: Sequence[Sample]) -> str:
+    return f"{samples[-1].resident_mb:.0f} MB ({samples[-1].anonymous_mb:.0f} its own)"
 
 
 def _send(gateway: Gateway, came: Came, per_s: int, failed: list[BaseException]) -> None:

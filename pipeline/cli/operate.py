@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import itertools
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 topics = typer.Typer(no_args_is_help=True, help="Create, check and describe the Kafka topics.")
 
 worker = typer.Typer()
+
+FOR_ITS_USER_ONLY = 0o077
+"""What state and snapshots lack of every mode: usage is in them."""
 
 
 @topics.command()
@@ -169,6 +173,7 @@ def run(context: typer.Context, generation: GenerationOption = None, parent: Par
       METERLINE_STATE=/var/lib/meterline/worker-1 meterline worker
     """
     if context.invoked_subcommand is None:
+        os.umask(FOR_ITS_USER_ONLY)
         wiring.run_worker(wiring.load_settings(), _apart(generation, parent))
 
 
@@ -215,6 +220,7 @@ def sink(
     Example:
       METERLINE_CLICKHOUSE=http://clickhouse:8123 meterline sink
     """
+    os.umask(FOR_ITS_USER_ONLY)
     wiring.run_sink(wiring.load_settings(), _apart(generation, parent), group)
 
 

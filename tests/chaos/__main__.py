@@ -38,8 +38,10 @@ def main() -> int:
     print(f"seed {plan.seed}: {plan.events:,} events, kills {kills}, in {home}", flush=True)
     outcome = run(plan, home, lambda line: print(line, flush=True))
     print(report.write(outcome, given.report))
-    if outcome.anomalies:
-        print(f"{told(outcome.anomalies)}\neverything of this run is in {home}")
+    if outcome.anomalies or outcome.surprises:
+        for one in outcome.surprises:
+            print(f"{one.name} ended with {one.code}, and nobody had asked it to:\n{one.said}")
+        print(f"{told(outcome.anomalies)}\neverything of this run is in {home}".lstrip())
         return 1
     shutil.rmtree(home)
     return 0

@@ -18,6 +18,8 @@ from tests.simulation.world import World
 
 SEEDS = 2_000
 PIECE = 250
+VERDICTS = ("Violation: ", "12 liveness: ", "AssertionError: ")
+"""How a failure begins that a check of the simulator found, or an assertion in the product."""
 
 
 @functools.cache
@@ -53,8 +55,10 @@ def test_a_seed_is_a_run() -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_planted_bug_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a check's verdict: a plant that only crashes, because what it breaks has another name now, shows nothing."""
     PLANTED[name](monkeypatch)
-    assert any(World(plan_of(seed)).run().failure for seed in range(SEEDS)), f"{name} goes unnoticed"
+    failures = (World(plan_of(seed)).run().failure or "" for seed in range(SEEDS))
+    assert any(one.startswith(VERDICTS) for one in failures), f"{name} goes unnoticed"
 
 
 def test_a_failing_seed_is_shrunk_to_a_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:

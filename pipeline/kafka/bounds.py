@@ -15,6 +15,8 @@ from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from pipeline.kafka.asking import ATTEMPT_S, TIMEOUT_S, admin_client, known_offset, of_leaders, translated
 
+__all__ = ["EARLIEST", "LATEST", "OffsetSpec", "Place", "newest_ms", "offsets"]
+
 Place = tuple[str, int]
 """(topic, partition)"""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Generator, Mapping
 from operator import methodcaller
 from typing import Any, Literal, NamedTuple
@@ -70,12 +71,14 @@ def read(
     partition: int | None = None,
     follow: bool = False,
     exactly: bool = False,
+    upto: int | None = None,
 ) -> Generator[Record, None, None]:
     """The committed records of a topic, each partition in its order.
 
     ``follow`` waits for more at the end of the log; else the end is the end. ``exactly`` begins nowhere else: without
-    it, a log that holds ``start`` no more is read from its beginning. Raises Refusal when there is no such topic,
-    UsageError when it has no such partition, Unavailable when Kafka does not answer, or has no such offset.
+    it, a log that holds ``start`` no more is read from its beginning. ``upto``: below this offset nothing is the end,
+    whatever a leader says that has just thawed, or has not heard of all yet. Raises Refusal when there is no such
+    topic, UsageError when it has no such partition, Unavailable when Kafka does not answer, or has no such offset.
     """
     partitions = _partitions(config, topic, partition)
     consumer = Consumer(
@@ -96,7 +99,7 @@ def read(
             consumer.list_topics(topic, timeout=ANSWER_TIMEOUT_S)
         offset = {"beginning": OFFSET_BEGINNING, "end": OFFSET_END}.get(str(start), start)
         consumer.assign([TopicPartition(topic, number, int(offset)) for number in partitions])
-        yield from _records(consumer, open_ends=set(partitions))
+        yield from _records(consumer, open_ends=set(partitions), upto=upto)
     finally:
         consumer.close()
 
@@ -132,15 +135,20 @@ def _partitions(config: Mapping[str, Any], topic: str, only: int | None) -> list
     return [only]
 
 
-def _records(consumer: Consumer, open_ends: set[int]) -> Generator[Record, None, None]:
+def _records(consumer: Consumer, open_ends: set[int], upto: int | None) -> Generator[Record, None, None]:
+    heard = time.monotonic()
     while open_ends:
         message = consumer.poll(POLL_S)
         if message is None:
+            if upto is not None and time.monotonic() > heard + ANSWER_TIMEOUT_S:
+                raise Unavailable(f"Kafka: the log goes up to offset {upto}, and nothing more of it came")
             continue
         error = message.error()
         if error is None:
             yield record_of(message)
+            heard = time.monotonic()
         elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  # librdkafka's own codes begin like this
-            open_ends.discard(message.partition() or 0)
+            if upto is None or (message.offset() or 0) >= upto:
+                open_ends.discard(message.partition() or 0)
         elif error.code() in _ENDING or (error.code() > 0 and not error.retriable()):
             raise Unavailable(f"Kafka: {error.str()}")

@@ -15,8 +15,9 @@ DEAD_LETTER_BYTES_MAX = 2 * 2**20
 """Twice what the other topics take by Kafka's default, so that each of their records fits, with its headers."""
 
 _LEDGER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
-_30_DAYS_MS = 30 * 24 * 3_600_000
-_90_DAYS_MS = 90 * 24 * 3_600_000
+_HOUR_MS = 3_600_000
+_30_DAYS_MS = 30 * 24 * _HOUR_MS
+_90_DAYS_MS = 90 * 24 * _HOUR_MS
 
 _EVERYWHERE = {
     # The broker's clock, so that no producer's can decide about acceptance, retention or order.
@@ -77,7 +78,9 @@ ADJUSTMENTS = Topic(
 SUMMARIES = Topic(
     "meter-event-summaries",
     "journal",
-    _EVERYWHERE | {"cleanup.policy": "compact"},
+    # A worker that has lost its partition and does not know it may append an old shard behind a newer one. For an hour
+    # both are there, so that whoever owns the partition finds that out (pipeline/worker/summary_log.py).
+    _EVERYWHERE | {"cleanup.policy": "compact", "min.compaction.lag.ms": str(_HOUR_MS)},
     ("SummaryShard",),
     "livemode, event_name, customer, window_start, dimensions and shard, as bytes",
     ("worker",),

@@ -7,11 +7,11 @@ import itertools
 from collections.abc import Iterable, Mapping
 
 from pipeline.kafka.admin import TopicState, describe
-from pipeline.kafka.bounds import EARLIEST, LATEST, Place, offsets
+from pipeline.kafka.bounds import EARLIEST, LATEST, OffsetSpec, offsets
 from pipeline.kafka.reading import read
 from pipeline.worker.edges import Keyed
 
-DESCRIBED_WITHIN_S = 5.0
+ANSWERED_WITHIN_S = 5.0
 """A worker asks again, and another broker: the first may be frozen, and partitions wait meanwhile."""
 
 
@@ -22,26 +22,27 @@ class KafkaCluster:
         self._kafka = kafka
 
     def describe(self, names: Iterable[str]) -> dict[str, TopicState]:
-        return describe(self._kafka, names, DESCRIBED_WITHIN_S)
+        return describe(self._kafka, names, ANSWERED_WITHIN_S)
 
     def offsets(self, topic: str, partition: int) -> tuple[int, int]:
         return self.firsts(topic, [partition])[partition], self.ends(topic, [partition])[partition]
 
     def firsts(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
-        return _by_number(offsets(self._kafka, [(topic, number) for number in partitions], EARLIEST))
+        return self._bounds(topic, partitions, EARLIEST)
 
     def ends(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
-        return _by_number(offsets(self._kafka, [(topic, number) for number in partitions], LATEST))
+        return self._bounds(topic, partitions, LATEST)
+
+    def _bounds(self, topic: str, partitions: Iterable[int], spec: OffsetSpec) -> dict[int, int]:
+        places = [(topic, number) for number in partitions]
+        found = offsets(self._kafka, places, spec, within_s=ANSWERED_WITHIN_S)
+        return {number: offset for (_, number), offset in found.items()}
 
     def records(self, topic: str, partition: int, start: int, end: int, most: int) -> list[Keyed]:
         if start >= end:
             return []
         quiet = {**self._kafka, "log_level": 2}
-        with contextlib.closing(read(quiet, topic, start, partition=partition)) as log:
+        start = max(start, self.firsts(topic, [partition])[partition])
+        with contextlib.closing(read(quiet, topic, start, partition=partition, exactly=True, upto=end)) as log:
             below = itertools.takewhile(lambda record: record.offset < end, log)
             return [Keyed(one.offset, one.key, one.value) for one in itertools.islice(below, most)]
-
-
-def _by_number(found: Mapping[Place, int]) -> dict[int, int]:
-    """Of one topic."""
-    return {number: offset for (_, number), offset in found.items()}

@@ -31,7 +31,7 @@ from pipeline.worker.opening import Opening
 from pipeline.worker.partition import Partition, PartitionCut
 from pipeline.worker.publishing import PUBLISH_TIMEOUT_S, publish
 from pipeline.worker.router import route
-from pipeline.worker.summary_log import SummaryLogs
+from pipeline.worker.summary_log import Look, SummaryLogs
 
 log = logging.getLogger("meterline.worker")
 
@@ -223,28 +223,19 @@ class WorkerCore:
             with contextlib.suppress(Unavailable):
                 async with self.flushing:
                     unseen = await asyncio.to_thread(logs.unseen, list(self.partitions.values()))
-                for number in unseen:
-                    while await self._look_through(logs, number):
-                        pass
-                    await self._settle(number, await asyncio.to_thread(logs.dropped, number))
+                for partition in unseen:
+                    with contextlib.suppress(Unavailable):  # of one; others may be had
+                        await self._look_through(logs.look(partition))
 
-    async def _look_through(self, logs: SummaryLogs, number: int) -> bool:
-        """Some of a partition's summary log; whether there is more."""
-        async with self.flushing:
-            partition = self.partitions.get(number)
-            if partition is None:
-                return False
-            look = await asyncio.to_thread(logs.look, partition)
-            await self._append(number, look.behind)
-            partition.summaries = look.seen
-            return look.more
-
-    async def _settle(self, number: int, dropped: list[tuple[bytes, bytes]]) -> None:
-        async with self.flushing:
-            partition = self.partitions.get(number)
-            if partition is not None:
-                await self._append(number, dropped)
-                partition.summaries = partition.summaries.plus(len(dropped)).settled()
+    async def _look_through(self, look: Look) -> None:
+        while not look.is_over:
+            async with self.flushing:
+                if self.partitions.get(look.number) is not look.partition:
+                    return
+                await self._append(look.number, await asyncio.to_thread(look.read_on))
+                if look.seen is not None:
+                    look.partition.summaries = look.seen
+            await asyncio.to_thread(look.compare_dropped)
 
     async def _append(self, number: int, records: list[tuple[bytes, bytes]]) -> None:
         """Put these shards behind all others in their log."""
@@ -283,7 +274,7 @@ class WorkerCore:
             await asyncio.to_thread(self.outlet.flush, PUBLISH_TIMEOUT_S)
             self.partitions[number] = opened
         else:
-            partition.silent_below = max(partition.silent_below, committed)
+            partition.taken_over_again(committed)
 
     def start_offset(self, number: int) -> int | None:
         """Where to read a partition on from; None when it is not open here."""

@@ -63,19 +63,9 @@ class Seen(NamedTuple):
     """Below this offset, no shard's last record is older than an earlier one of it."""
     appended: int | None
     """Records that this worker has appended since; None: somebody else may have, too."""
-    since: int | None = None
-    """Where a look began that has not come to its end; what it knows of dropped tallies is in memory alone."""
 
     def plus(self, appended: int) -> Seen:
         return self if self.appended is None else self._replace(appended=self.appended + appended)
-
-    def settled(self) -> Seen:
-        """The look came to its end."""
-        return self._replace(since=None)
-
-    def begun_again(self) -> Seen:
-        """A look that did not come to its end begins anew."""
-        return self if self.since is None else Seen(self.since, None)
 
 
 class Partition:
@@ -108,6 +98,7 @@ class Partition:
         self.digest_version = DIGEST_VERSION
         """Of the arithmetic that it was begun with: begun with another, it means nothing until all is folded anew."""
         self.summaries = Seen(0, None)
+        self._summaries_when_taken_over = self.summaries
         self.state = StoredState(store, codec.decode_accepted_event)
         self.sweep = Sweep(self.state, journal.rules, 0, 0)
         packed = store.get(layout.META)
@@ -125,7 +116,7 @@ class Partition:
         self.state.clock_ms = meta["clock_ms"]
         self.digest = Digest.read(meta["digest"])
         self.digest_version = meta.get("digest_version", 1)
-        self.summaries = Seen(*meta.get("summaries", self.summaries))
+        self.summaries = self._summaries_when_taken_over = Seen(*meta.get("summaries", self.summaries))
         self.sweep.ledger_mark, self.sweep.tally_mark = meta["ledger_mark"], meta["tally_mark"]
         accounts = {name: [records, int(value)] for name, (records, value) in meta["accounts"].items()}
         self.state.accounts = defaultdict(lambda: [0, 0], accounts)
@@ -134,6 +125,15 @@ class Partition:
     def is_caught_up(self) -> bool:
         """Whether its store has all that was published of it before it was taken over."""
         return self.cursor >= self.silent_below
+
+    def taken_over_again(self, committed: int) -> None:
+        """It was assigned to the worker that has it. If the group stands further than its store, it was another's
+        meanwhile: then what this worker noted since it had it before, it noted of a log that was not its own.
+        """
+        if committed > self.cursor:
+            self.summaries = Seen(self._summaries_when_taken_over.upto, None)
+        self._summaries_when_taken_over = self.summaries
+        self.silent_below = max(self.silent_below, committed)
 
     def sign(self) -> None:
         """Write down whose state this is, for good, before the first cut: killed until then, it would be anybody's."""
@@ -207,7 +207,7 @@ class Partition:
             "clock_ms": self.state.clock_ms,
             "digest": str(self.digest),
             "digest_version": self.digest_version,
-            "summaries": self.summaries.begun_again()[:2],
+            "summaries": self.summaries,
             "ledger_mark": self.sweep.ledger_mark,
             "tally_mark": self.sweep.tally_mark,
             "accounts": {name: [records, str(value)] for name, (records, value) in self.state.accounts.items()},

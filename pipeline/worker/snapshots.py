@@ -31,6 +31,9 @@ from pipeline.worker.store import Store
 
 log = logging.getLogger("meterline.snapshots")
 
+Mark = tuple[str, int, int]
+"""A file's name, inode and size."""
+
 KEPT = 3
 """Snapshots of a partition that stay; older ones are deleted."""
 
@@ -40,15 +43,19 @@ class Snapshots:
 
     def __init__(self, url: str) -> None:
         self._files, self._root = fsspec.core.url_to_fs(url)
-        self._copied: dict[tuple[str, int, int], str] = {}
+        self._sealed: dict[int, dict[Mark, str]] = {}
+        """By partition, of the tables of its last checkpoint."""
 
     def take(self, origin: Origin, cursor: int, checkpoint: Path) -> None:
         """Copy a checkpoint directory, whose state stands at ``cursor``, and delete it."""
         home = f"{self._root}/partition-{origin.partition}"
         self._files.makedirs(f"{home}/files", exist_ok=True)
-        files = {}
+        files, before, now = {}, self._sealed.get(origin.partition, {}), {}
         for path in sorted(checkpoint.iterdir()):
-            seal = self._seal(path)
+            mark = _mark_of(path)
+            seal = before.get(mark) or _seal_of(path)
+            if path.suffix == ".sst":  # never written again: the next checkpoint has a hard link to it
+                now[mark] = seal
             target = f"{home}/files/{path.name}-{seal}"
             if not self._files.exists(target):
                 self._files.put_file(str(path), target + ".part")
@@ -59,6 +66,7 @@ class Snapshots:
         self._files.pipe_file(target + ".part", json.dumps(manifest).encode())
         self._files.mv(target + ".part", target)
         shutil.rmtree(checkpoint)
+        self._sealed[origin.partition] = now
         self._prune(home)
 
     def newest_cursors(self) -> dict[int, int]:
@@ -74,17 +82,6 @@ class Snapshots:
         """Every snapshot of every partition."""
         for home in self._files.glob(f"{self._root}/partition-*"):
             self._files.rm(home, recursive=True)
-
-    def _seal(self, path: Path) -> str:
-        """sha256 of a file; of a hard link that was seen before, from memory."""
-        stat = path.stat()
-        mark = (path.name, stat.st_ino, stat.st_size)
-        if mark in self._copied and path.suffix == ".sst":
-            return self._copied[mark]
-        with path.open("rb") as file:
-            seal = hashlib.file_digest(file, "sha256").hexdigest()
-        self._copied[mark] = seal
-        return seal
 
     def newest_cursor(self, origin: Origin) -> int | None:
         """The cursor of the newest snapshot of exactly this origin, or None."""
@@ -199,3 +196,13 @@ def translated() -> Generator[None, None, None]:
 def _said(error: Exception) -> str:
     """An error in words, without its URLs: their users and queries are secrets."""
     return re.sub(r"\w+://\S+", "(a URL)", f"{type(error).__name__}: {error}")
+
+
+def _mark_of(path: Path) -> Mark:
+    stat = path.stat()
+    return path.name, stat.st_ino, stat.st_size
+
+
+def _seal_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

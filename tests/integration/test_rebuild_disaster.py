@@ -107,6 +107,7 @@ def test_what_compaction_leaves_is_the_newest(stack: Stack, namespace: str, home
         before = stored(place.client).shards
         place.deployment.configure(topic, "min.cleanable.dirty.ratio", "0.001")
         place.deployment.configure(topic, "segment.ms", "100")
+        place.deployment.configure(topic, "min.compaction.lag.ms", "0")
         with sending(place.traffic, slices=1, things=10):  # whatever is not in the segment that grows is compacted
             until(lambda: not copies(stack.kafka, topic) & set(old), "compaction has left one record of each")
         place.client.command(f"DROP DATABASE {namespace}")

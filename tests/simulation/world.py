@@ -17,7 +17,7 @@ from pipeline.kafka.offsets import Noted
 from pipeline.kafka.reading import Record
 from pipeline.kafka.topics import Topics, topics_of_generation
 from pipeline.sink import tabulation
-from pipeline.worker import columnar, layout
+from pipeline.worker import columnar, layout, summary_log
 from pipeline.worker import state as state_module
 from tests.simulation.broker import T0_MS, Broker, Place
 from tests.simulation.chance import Chance, Trace
@@ -304,6 +304,7 @@ def _small(by_columns: bool) -> Iterator[None]:
         (layout, "ENTRIES_PER_PAGE", 3),
         (layout, "ENTRY_PAGE_BYTES", 3 * layout.ENTRY_BYTES),
         (state_module, "CACHED_TALLIES_MAX", 2),
+        (summary_log, "RECORDS_AT_ONCE", 5),
     ]
     if by_columns:
         small += [(columnar, "FEW", FEW), (tabulation, "FEW", FEW)]

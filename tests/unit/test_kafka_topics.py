@@ -75,6 +75,11 @@ def test_each_topic_is_configured_as_designed(topic, partitions, cleanup, retent
     assert config["min.insync.replicas"] == "2"
 
 
+def test_a_newer_shard_is_there_for_an_hour_after_an_older_one_was_put_behind_it():
+    lags = {topic.suffix: topic.config.get("min.compaction.lag.ms") for topic in TABLE}
+    assert {suffix: lag for suffix, lag in lags.items() if lag} == {topics.SUMMARIES.suffix: "3600000"}
+
+
 def test_what_must_never_be_deleted_is_bounded_by_neither_time_nor_size():
     for topic in (topics.JOURNAL, topics.ADJUSTMENTS, topics.CATALOG, topics.DEAD_LETTERS, topics.GENERATIONS):
         assert topic.config["retention.bytes"] == topic.config["retention.ms"] == "-1"

@@ -106,6 +106,7 @@ def test_files_are_copied_once_and_old_snapshots_leave(tmp_path: Path) -> None:
         store.write({b"k%d" % cursor: b"x"})
         taken(snapshots, store, cursor, tmp_path)
         assert first <= files_of(tmp_path / "snapshots"), "the first file is part of every later snapshot"
+        assert len(snapshots._sealed[ORIGIN.partition]) == cursor, "no file of a checkpoint before is held"
     manifests = sorted(path.name for path in (tmp_path / "snapshots" / "partition-3").glob("*.json"))
     assert manifests == [f"{cursor:020d}.json" for cursor in range(3, KEPT + 3)]
 

@@ -21,6 +21,8 @@ from tests.simulation.chance import Chance, Trace
 from tests.simulation.loop import HOST, Host, SimLoop
 
 T0_MS = 1_700_000_000_000
+LEAP_MS = 30_000
+"""Between two records, more than passes in a world."""
 
 Place = tuple[str, int]
 
@@ -84,7 +86,10 @@ class Broker:
         """Of the records below an offset, keep the last one of each key."""
         log = self.logs[place]
         last = {one.key: one.offset for one in log.records if one.offset < below}
-        log.records = [one for one in log.records if one.offset >= below or last[one.key] == one.offset]
+        kept = [one for one in log.records if one.offset >= below or last[one.key] == one.offset]
+        if len(kept) < len(log.records):
+            self.trace.reach("a log was compacted")
+        log.records = kept
 
     def append(
         self,
@@ -97,6 +102,8 @@ class Broker:
         """Stamp a record and put it at the end."""
         log = self.logs[topic, partition]
         stored = Stored(log.end, self.clock_ms(log.skew_ms), key, value, tuple(headers))
+        if log.records and abs(apart_ms := stored.appended_at_ms - log.records[-1].appended_at_ms) > LEAP_MS:
+            self.trace.reach("a clock leapt ahead" if apart_ms > 0 else "a clock stepped back")
         log.records.append(stored)
         log.end += 1
         if self.holes and self.chance.of("holes").random() < self.holes:
@@ -217,6 +224,7 @@ class SimOutlet:
             self._waiters.clear()
 
     def _fail(self) -> None:
+        self._broker.trace.reach("a publisher gave up")
         self._error = PublishFailed("Kafka did not take a record")
         for waiter in self._waiters:
             waiter.set_exception(self._error)

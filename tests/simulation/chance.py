@@ -37,8 +37,13 @@ class Trace:
         self.reached: set[str] = set()
 
     def say(self, now: float, who: str, what: str, *details: Any) -> None:
-        self.events.append((round(now, 6), who, what, *details))
+        """It happened, and counts as reached."""
+        self.tell(now, who, what, *details)
         self.reached.add(what)
+
+    def tell(self, now: float, who: str, what: str, *details: Any) -> None:
+        """A line in the trace alone: whether anything came of it shows elsewhere."""
+        self.events.append((round(now, 6), who, what, *details))
 
     def reach(self, what: str) -> None:
         """Count a branch as taken, without a line in the trace."""

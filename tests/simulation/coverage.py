@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-from tests.simulation.plan import EFFECTS, SINK_EFFECTS
+from tests.simulation.plan import EFFECTS, OPERATOR_EFFECTS, SINK_EFFECTS
 
 FAULTS = (
-    "kill",
-    "kill_at",
-    "freeze",
-    "freeze_at",
-    "rebalance",
-    "storm",
-    "stop",
-    "join",
-    "skew",
-    "leap",
-    "leader",
-    "lose_disk",
-    "lose_commits",
-    "damage_snapshot",
-    "gives_up",
-    "database_away",
-    "database_unsure",
-    "kill_sink",
-    "freeze_sink",
-    "retention",
-    "killed",
-    "frozen for",
+    "worker killed",
+    "worker frozen",
+    "sink killed",
+    "sink frozen",
+    "crew killed",
     "stopped by",
+    "a worker more",
+    "rebalance of several: chance",
+    "rebalance of several: session timeout",
+    "a clock leapt ahead",
+    "a clock stepped back",
+    "a disk with state was lost",
+    "committed offsets were lost",
+    "records were deleted",
+    "a log was compacted",
+    "a publisher gave up",
     "a producer sent again, not knowing",
     "acknowledgement lost after the append",
     "appended after its sender's death",
@@ -40,6 +33,7 @@ FAULTS = (
     "database away",
     "snapshot failed",
 )
+"""As they take effect: that a plan has drawn one says nothing."""
 
 DISPOSITIONS = (
     "event duplicate",
@@ -55,8 +49,10 @@ DISPOSITIONS = (
     "cancellation not_found",
     "cancellation duplicate",
     "cancellation rerouted",
+    "cancellation rejected",
     "range_cancellation cancelled",
     "range_cancellation duplicate",
+    "range_cancellation rejected",
 )
 
 RECOVERY = (
@@ -77,15 +73,12 @@ RECOVERY = (
 )
 
 GENERATIONS = (
-    "kill_operator",
-    "kill_crew",
     "rebuild was killed",
     "compared",
     "rebuild came to its end",
     "rollback came to its end",
     "drop came to its end",
     "tables came to its end",
-    "compact",
     "left for another generation",
     "left alone",
 )
@@ -93,4 +86,6 @@ GENERATIONS = (
 STOPPED = tuple(f"{when} {name}" for name in (*EFFECTS, *SINK_EFFECTS) for when in ("before", "after"))
 """A process died or froze there."""
 
-MUST_BE_REACHED = frozenset((*FAULTS, *DISPOSITIONS, *RECOVERY, *GENERATIONS, *STOPPED))
+COMMAND_KILLED = tuple(f"operator at {name}" for name in OPERATOR_EFFECTS)
+
+MUST_BE_REACHED = frozenset((*FAULTS, *DISPOSITIONS, *RECOVERY, *GENERATIONS, *STOPPED, *COMMAND_KILLED))

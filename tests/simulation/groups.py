@@ -62,6 +62,7 @@ class Coordinator:
     def rebalance(self, why: str) -> None:
         self.generation += 1
         self.broker.trace.say(self.broker.loop.now, self.name, "rebalance", why, self.generation)
+        self.broker.trace.reach(f"rebalance of several: {why}" if len(self.members) > 1 else f"rebalance: {why}")
         order = list(self.members)
         self._random.shuffle(order)
         shares: dict[int, set[Place]] = {id(member): set() for member in order}

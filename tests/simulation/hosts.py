@@ -78,6 +78,11 @@ class Machine:
         member.coordinator.join(member)
 
     @property
+    def kind(self) -> str:
+        """worker, sink, or crew"""
+        return self.name.partition("-")[0]
+
+    @property
     def number(self) -> int:
         """The generation that it works on."""
         return self.part.generation.number
@@ -119,6 +124,7 @@ class Machine:
             return
         host.dead = True
         self.world.trace.say(loop.now, self.name, "killed")
+        self.world.trace.reach(f"{self.kind} killed")
         loop.call_on(None, SESSION_S, member.coordinator.silent, member)
         if restart_after is not None:
             loop.call_on(None, restart_after, self.start)
@@ -129,6 +135,7 @@ class Machine:
             return
         host.frozen_until = max(host.frozen_until, loop.now + seconds)
         self.world.trace.say(loop.now, self.name, "frozen for", seconds)
+        self.world.trace.reach(f"{self.kind} frozen")
         if seconds > SESSION_S:
             loop.call_on(None, SESSION_S, member.coordinator.silent, member)
 

@@ -191,7 +191,8 @@ class Operator(Machine):
             return
         except MeterlineError as error:
             self.world.trace.say(self.world.loop.now, self.name, "is told", error)
-            if self.world.truncated and self.world.ledger.read().live.number == self.world.database.shown:
+            shown = self.world.ledger.read().live.number == self.world.database.shown
+            if self.world.truncated and shown and self.script[0] != "tables":
                 self.script.clear()  # nothing can be built of it any more; what is half switched over is finished
             self.world.loop.call_on(None, AGAIN_AFTER_S, self.start)
         self.host.dead = True

@@ -126,7 +126,8 @@ def plan_of(seed: int) -> Plan:
     if shape.script:  # a rebuild compares tables, and copies a whole journal
         shape = shape._replace(sinks=max(1, shape.sinks), batch_records=12)
     drawn = _Steps(random, shape)
-    return Plan(seed, shape, tuple(sorted(drawn.traffic() + drawn.faults(), key=lambda step: step.at)), seed)
+    steps = drawn.traffic() + drawn.faults() + _Steps(Stream(f"operator {seed}"), shape).operated()
+    return Plan(seed, shape, tuple(sorted(steps, key=lambda step: step.at)), seed)
 
 
 class _Steps:
@@ -210,7 +211,7 @@ class _Steps:
         return (self.random.choice((None, b"", b"junk", b"\xc3\x01torn")), self.random.randrange(8))
 
     def _bad_adjustment(self) -> tuple[Any, ...]:
-        return (self.random.choice(("junk", "both", "name")),)
+        return (self.random.choice(("junk", "both", "name", "cancellation", "range")),)
 
     def _copy(self) -> tuple[Any, ...]:
         """A record of the journal once more, as it stands, into the same partition."""
@@ -250,6 +251,14 @@ class _Steps:
         count = random.choice((0, 2, 5, 10))
         drawn = random.choices(list(kinds), list(kinds.values()), k=count)
         return [Step(self.at(), kind, getattr(self, "_" + kind, self._nothing)()) for kind in drawn]
+
+    def operated(self) -> list[Step]:
+        """Kills of who rebuilds, and of his crew: a command makes hundreds of calls, and each is a place to die at."""
+        if not self.shape.script:
+            return []
+        kills = [("kill_operator", self._kill_operator)] * self.random.choice((0, 4, 8))
+        kills += [("kill_crew", self._kill_crew)] * self.random.choice((0, 0, 2))
+        return [Step(self.at(), kind, draw()) for kind, draw in kills]
 
     def _nothing(self) -> tuple[Any, ...]:
         return ()

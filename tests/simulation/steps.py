@@ -83,10 +83,19 @@ class Steps:
         self._send(self.world.topics.journal, partition % self.world.plan.shape.partitions, b"k", value)
 
     def bad_adjustment(self, kind: str) -> None:
+        codec, span = self.world.codec, CancellationRange(None, 60_000, 0)
+        if kind in ("cancellation", "range"):  # by somebody who writes to the journal himself
+            single = kind == "cancellation"
+            request = Cancellation(
+                kind, "" if single else "n", True, "e1" if single else None, None if single else span, self._now_ms()
+            )
+            partition = home("e1", self.world.plan.shape.partitions)
+            self._send(self.world.topics.journal, partition, b"e1", codec.encode_cancellation(request))
+            return
         bad = {
             "junk": b"junk",
-            "both": self.world.codec.encode_adjustment(Adjustment("both", "n", True, None, None)),
-            "name": self.world.codec.encode_adjustment(Adjustment("name", "", True, "e1", None)),
+            "both": codec.encode_adjustment(Adjustment("both", "n", True, None, None)),
+            "name": codec.encode_adjustment(Adjustment("name", "", True, "e1", None)),
         }
         self._adjust(kind, bad[kind])
 
@@ -131,6 +140,7 @@ class Steps:
         name = f"worker-{len(self.world.machines)}"
         self.world.machines[name] = machine = WorkerHost(self.world, name)
         machine.start()
+        self.world.trace.reach("a worker more")
 
     def skew(self, number: int, skew_ms: int) -> None:
         skewed = self.world.topics.journal, self.world.topics.adjustments
@@ -148,6 +158,8 @@ class Steps:
     def lose_disk(self, name: str, pause: float) -> None:
         machine = self.world.machines[name]
         machine.kill(pause)
+        if any(disk.stores for disk in machine.disks.values()):
+            self.world.trace.reach("a disk with state was lost")
         machine.disks.clear()
 
     def lose_commits(self) -> None:
@@ -156,6 +168,8 @@ class Steps:
             in_crew = machine.name in self.world.crew
             machine.kill(None if in_crew else self.world.chance.of("lose commits").choice((0.1, 0.5)))
         for name, group in self.world.groups.items():
+            if group.committed:
+                self.world.trace.reach("committed offsets were lost")
             group.members.clear()
             group.committed.clear()
             group.noted.clear()
@@ -194,6 +208,9 @@ class Steps:
         log = self.world.broker.logs[self.world.topics.journal, number]
         stored = self.world.snapshots[self.world.ledger.read().live.number].of
         kept = [one.cursor for origin, ones in stored.items() for one in ones if origin.partition == number]
+        first = log.first
         log.first = max(log.first, max(kept) if kept and part < 0.7 else int(log.end * part))
         log.records = [one for one in log.records if one.offset >= log.first]
         self.world.truncated = True
+        if log.first > first:
+            self.world.trace.reach("records were deleted")

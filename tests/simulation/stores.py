@@ -39,6 +39,11 @@ class Disk:
         self.stores: dict[int, Files] = {}
         self.aside: dict[tuple[int, int], Files] = {}
 
+    def reach(self, partition: int) -> int:
+        """The highest cursor of any state of a partition."""
+        files = [self.stores.get(partition), *(one for (number, _), one in self.aside.items() if number == partition)]
+        return max((one.reach() for one in files if one is not None), default=0)
+
 
 class Files:
     """The files of one store: what is on disk, and what a crash may lose."""
@@ -46,6 +51,12 @@ class Files:
     def __init__(self, keys: Keys | None = None) -> None:
         self.durable: Keys = keys or {}
         self.unflushed: list[tuple[dict[bytes, bytes | None], ...]] = []
+
+    def reach(self) -> int:
+        """The cursor of all that was written."""
+        layers = [layer for layers in self.unflushed for layer in layers]
+        metas = [layer[layout.META] for layer in (self.durable, *layers) if layout.META in layer]
+        return int(json.loads(metas[-1] or b"{}")["cursor"]) if metas else 0
 
     def flush(self, writes: int) -> None:
         for layers in self.unflushed[:writes]:

@@ -145,6 +145,7 @@ class World:
                     self.traps.remove(trap)
                     self.trace.say(self.loop.now, host.name, f"{trap[4]} {when} {name}")
                     self.trace.reach(f"{when} {name}")
+                    self.trace.reach(f"{host.name} at {name}")
                     machine = self._named(host.name)
                     (machine.kill if trap[4] == "kill" else machine.freeze)(trap[5])
 
@@ -195,12 +196,28 @@ class World:
             self.trace.reach("found its generation dropped")
             machine.kill(0.5)  # whatever watches over processes starts it again
             return
-        if not self.truncated:
+        if not self._lacks_records(machine):
             self.loop.failure = Violation(f"12 liveness: {machine.name} refuses, though nothing is wrong: {why}")
             return
         self.trace.say(self.loop.now, machine.name, "refused", why)
         machine.refused = why
         machine.kill(None)
+
+    def _lacks_records(self, machine: Machine) -> bool:
+        """Whether records were deleted that a machine has to read, and that are in no state it could begin with."""
+        journal = machine.part.topics.journal
+        firsts = {number: self.broker.logs[journal, number].first for number in range(self.broker.partitions[journal])}
+        return any(first > self._reach(machine, number) for number, first in firsts.items())
+
+    def _reach(self, machine: Machine, number: int) -> int:
+        """Up to where a machine needs no record of the journal any more."""
+        place = machine.part.topics.journal, number
+        acted = max((group.committed[place] for group in self.groups.values() if place in group.noted), default=0)
+        if not isinstance(machine, WorkerHost):
+            return max(group.committed[place] for group in self.groups.values())
+        if number in machine.core.partitions:
+            return machine.core.partitions[number].next_offset
+        return min(acted, machine.disks[machine.number].reach(number))
 
     # A run.
 
@@ -240,13 +257,16 @@ class World:
 
     def _take(self, step: Step) -> None:
         self.steps_left -= 1
-        self.trace.say(self.loop.now, "step", step.kind, *step.args)
+        self.trace.tell(self.loop.now, "step", step.kind, *step.args)
         self.steps.take(step)
 
     def _heal(self) -> None:
-        """No more faults: everybody is there, and everything answers."""
+        """No more faults: everybody is there, and everything answers. But commands take longer than that: whoever is to
+        be killed in one still will be.
+        """
         self.trace.say(self.loop.now, "world", "heals")
-        self.traps.clear()
+        regular = self.machines.keys()
+        self.traps = deque(trap for trap in self.traps if trap[0] not in regular)
         for log in self.broker.logs.values():
             log.away_until = 0.0
         self.commits_lost = 0.0

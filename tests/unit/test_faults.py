@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults import missing, rows
+from tests import faults
+from tests.faults import claimed, missing, rows
 
 FAMILIES = {"A": 14, "B": 7, "C": 15, "D": 12, "E": 15, "F": 9, "G": 6, "H": 7, "K": 5, "S": 30}
 OPEN: set[str] = set()
@@ -13,6 +14,13 @@ OPEN: set[str] = set()
 
 def test_every_fault_is_listed_once() -> None:
     assert list(rows()) == [f"{family}{number + 1}" for family, count in FAMILIES.items() for number in range(count)]
+
+
+def test_who_calls_itself_after_a_fault_is_listed_with_it() -> None:
+    named = {(id_, name) for id_, names in claimed().items() for name in names}
+    listed = {(id_, name) for id_, row in rows().items() for name in faults.tests_of(row)}
+    of_no_use = {id_ for id_, row in rows().items() if "does_not_apply" in row}
+    assert {(id_, name) for id_, name in named - listed if id_ not in of_no_use} == set()
 
 
 @pytest.mark.parametrize("id_", rows())

@@ -48,7 +48,10 @@ class Kept:
         return self.run.poll() is None
 
     def kill(self, away_s: float = 0.0) -> None:
-        """As a power cut would; it is back no sooner than after ``away_s``."""
+        """As a power cut would; it is back no sooner than after ``away_s``. A dead one is waited for first."""
+        deadline = time.monotonic() + ENDS_WITHIN_S
+        while not self.alive() and time.monotonic() < deadline:
+            time.sleep(LOOK_EVERY_S)
         self._end(signal.SIGKILL, away_s)
 
     def stop(self) -> int:

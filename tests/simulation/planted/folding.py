@@ -161,12 +161,13 @@ def garbage_dropped_too_early(patch: Any) -> None:
     )
 
 
-def _matching(*, dropped_too: bool, whoever_it_is: bool) -> Any:
-    """``pipeline.worker.ranges.matching`` without one of its looks."""
+@planted
+def range_takes_back_by_identity_alone(patch: Any) -> None:
+    """``pipeline.worker.ranges.matching`` without its last look: whether that offset is the one that counts."""
 
     def matching(state: StoredState, livemode: bool, event_name: str, wanted: Any) -> Any:
         prefix = layout.tally_prefix(livemode, event_name, wanted.customer)
-        keys = {key for key, _ in state._store.scan(prefix) if dropped_too or not state.is_dropped(key)}
+        keys = {key for key, _ in state._store.scan(prefix) if not state.is_dropped(key)}
         for key in sorted(keys | {key for key in state.cells if key.startswith(prefix)}):
             window_start_ms = layout.tally_key_parts(key)[3]
             if window_start_ms < wanted.end_ms and window_start_ms + 60_000 > wanted.start_ms:
@@ -174,15 +175,10 @@ def _matching(*, dropped_too: bool, whoever_it_is: bool) -> Any:
                     if wanted.start_ms <= timestamp_ms < wanted.end_ms:
                         identity = state.decode(state.body(offset)).identity
                         packed = state.ledger_value(layout.ledger_key(identity))
-                        if packed is not None and (whoever_it_is or layout.is_counted_at(packed, offset)):
+                        if packed is not None:
                             yield identity, state._counted(packed)
 
-    return matching
-
-
-@planted
-def range_takes_back_by_identity_alone(patch: Any) -> None:
-    patch.setattr(state_module, "matching", _matching(dropped_too=False, whoever_it_is=True))
+    patch.setattr(state_module, "matching", matching)
 
 
 @planted

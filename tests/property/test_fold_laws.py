@@ -18,6 +18,7 @@ from pipeline.domain.events import (
     CancellationRange,
     Disposition,
     Last,
+    Latest,
     MeterEvent,
     SummaryShard,
     TallyKey,
@@ -262,3 +263,4 @@ def test_invariant_7_the_order_of_adding_does_not_matter(order: list[int]) -> No
     (shard,) = state.take_shards(0)
     assert (shard.version, shard.count, shard.sum, shard.min, shard.max) == (5, 6, 11, -4, 7)
     assert shard.last == Last(9, 7, 5, 2)
+    assert shard.latest == Latest(7, 5, 2)

@@ -212,9 +212,9 @@ class World:
     def _reach(self, machine: Machine, number: int) -> int:
         """Up to where a machine needs no record of the journal any more."""
         place = machine.part.topics.journal, number
-        acted = max((group.committed[place] for group in self.groups.values() if place in group.noted), default=0)
         if not isinstance(machine, WorkerHost):
-            return max(group.committed[place] for group in self.groups.values())
+            return machine.member.coordinator.committed[place] if machine.member is not None else 0
+        acted = max((group.committed[place] for group in self.groups.values() if place in group.noted), default=0)
         if number in machine.core.partitions:
             return machine.core.partitions[number].next_offset
         return min(acted, machine.disks[machine.number].reach(number))

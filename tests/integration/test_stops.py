@@ -131,3 +131,19 @@ def test_a12_a_sink_that_is_asked_to_go_leaves_all_that_it_has_not_inserted_to_t
             for one in sinks:
                 one.end()
             group.close()
+
+
+def test_a_stop_ends_the_process_before_anything_is_cleared_up_under_its_threads(
+    stack: Stack, namespace: str, tmp_path: Path
+) -> None:
+    """The interpreter's way out, with RocksDB's and librdkafka's threads still at work, crashed now and then."""
+    cleared = tmp_path / "cleared"
+    (tmp_path / "code").mkdir()
+    code = f"import atexit\natexit.register(open, {str(cleared)!r}, 'w')\n"
+    (tmp_path / "code" / "sitecustomize.py").write_text(code)
+    with Deployment(stack.kafka, namespace, tmp_path) as deployment:
+        Traffic(stack.kafka, deployment.topics, deployment.partitions, seed=14).send(20)
+        worker = deployment.worker("worker", code=f"{tmp_path / 'code'}{os.pathsep}{REPOSITORY}")
+        deployment.settle()
+        worker.stop()
+    assert not cleared.exists()
